@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+/** Tests import the packages' sources; programs that they spawn run what `tsc -b` has built. */
+export default defineConfig({
+  resolve: { conditions: ["mig-source"] },
+  ssr: { resolve: { conditions: ["mig-source"], externalConditions: ["mig-source"] } },
+  test: {
+    include: ["packages/*/{src,tests}/**/*.test.ts", "apps/*/{src,tests}/**/*.test.ts", "tests/**/*.test.ts"],
+    testTimeout: 20_000,
+    hookTimeout: 30_000,
+    maxWorkers: 2,
+  },
+});
