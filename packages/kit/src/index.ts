@@ -1,0 +1,18 @@
+export { readFileIfThere, writeFileAtomic } from "./atomic-file.ts";
+export { type Backoff, type BackoffSettings, createBackoff, type RetrySettings, retry } from "./backoff.ts";
+export { BoundedQueue } from "./bounded-queue.ts";
+export { type Clock, pause, systemClock } from "./clock.ts";
+export { formatDurationMs, parseDurationMs } from "./duration.ts";
+export {
+  createLog,
+  isLogLevel,
+  type Log,
+  type LogFields,
+  type LogLevel,
+  type LogSettings,
+  logLevels,
+  silentLog,
+} from "./log.ts";
+export { hideValue, REDACTED, redact, redactText } from "./redact.ts";
+export { uuid7 } from "./uuid7.ts";
+export { waitFor } from "./wait-for.ts";
