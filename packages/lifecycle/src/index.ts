@@ -20,6 +20,7 @@ export {
   MigError,
 } from "./errors.ts";
 export {
+  brakedWriteOffs,
   isMassLoss,
   type Reachability,
   reachabilities,

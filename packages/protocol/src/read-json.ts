@@ -60,19 +60,23 @@ export function toJsonObject(value: unknown, depth = 0): JsonObject {
   const out: JsonObject = {};
   for (const [key, item] of Object.entries(object)) {
     const json = toJson(item, depth + 1);
-    if (json !== undefined && key !== "__proto__") out[key] = json;
+    if (json !== undefined && key !== "__proto__") out[storable(key)] = json;
   }
   return out;
 }
 
 function toJson(value: unknown, depth: number): JsonValue | undefined {
   if (depth > depthMax) throw new WireError(`nested deeper than ${depthMax} levels`);
-  // PostgreSQL's text and jsonb cannot hold NUL; nothing a VM reports needs it.
-  if (typeof value === "string") return value.includes("\0") ? value.replaceAll("\0", "\uFFFD") : value;
+  if (typeof value === "string") return storable(value);
   if (value === null || typeof value === "boolean") return value;
   if (typeof value === "number") return Number.isFinite(value) ? value : undefined;
   if (Array.isArray(value)) return value.map((item) => toJson(item, depth + 1) ?? null);
   return asObject(value) === undefined ? undefined : toJsonObject(value, depth);
+}
+
+/** PostgreSQL holds neither NUL nor half a surrogate pair; nothing that a VM reports needs them. */
+function storable(text: string): string {
+  return text.replaceAll("\0", "\uFFFD").toWellFormed();
 }
 
 /** `{ [key]: value }`, or nothing: for optional properties under `exactOptionalPropertyTypes`. */

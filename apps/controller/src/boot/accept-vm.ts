@@ -1,0 +1,25 @@
+import { nextVmState } from "@mig/lifecycle";
+import { maybe, readError, readText, type VmEvent } from "@mig/protocol";
+import type { FlowContext } from "../context.ts";
+
+/** `vm_started`: the VM is there. The acknowledgement of this event is what the agent waits for. */
+export function acceptVm({ vm, log }: FlowContext, event: VmEvent): void {
+  vm.state = nextVmState(vm.state, "vm_started");
+  vm.agentVersion = readText(event.data, "version") ?? vm.agentVersion;
+  vm.problem = null;
+  log.info({ agent_version: vm.agentVersion }, "a VM has started");
+}
+
+/** `error`: something on the VM went wrong; a fatal one ends the agent. */
+export function noteError({ vm, nowMs, log }: FlowContext, event: VmEvent): void {
+  const error = readError(event.data);
+  log.warn({ code: error.code, category: error.category, fatal: error.fatal }, "a VM reports an error");
+  if (!error.fatal) return;
+  vm.state = nextVmState(vm.state, "error");
+  vm.problem = { code: error.code, category: error.category, message: error.message, at_ms: nowMs };
+}
+
+/** `events_dropped`: the VM's disk could not keep everything. The gap is on record, and so is its size. */
+export function noteDropped({ log }: FlowContext, event: VmEvent): void {
+  log.warn({ dropped: event.data, ...maybe("to_seq", event.seq) }, "a VM had to drop events");
+}

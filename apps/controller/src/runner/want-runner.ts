@@ -1,0 +1,32 @@
+import { queueCommand } from "../commands/queue.ts";
+import type { FlowContext } from "../context.ts";
+
+/**
+ * A VM that says `ready` waits for work: register_runner is queued by itself (seed 004). Once for each time it is
+ * needed: not while such a command is open, not when the VM is on its way out, and at most three times a life
+ * (seed 001). The grant itself is obtained when the command is delivered, so no secret rests in the table.
+ */
+export function wantRunner(context: FlowContext): void {
+  const { unit, vm, nowMs, rules, log } = context;
+  if (vm.migletState !== "ready" || (vm.state !== "initializing" && vm.state !== "idle")) return;
+  if (
+    unit
+      .openCommands(vm.vmId)
+      .some((c) => c.type === "register_runner" || c.type === "drain" || c.type === "shutdown")
+  )
+    return;
+  if (vm.registrations >= rules.registrationsMax) {
+    if (vm.problem === null) {
+      vm.problem = {
+        code: "runner_configure_failed",
+        category: "permanent",
+        message: `${vm.registrations} registrations did not lead to a runner; see the VM's commands`,
+        at_ms: nowMs,
+      };
+      log.error({ registrations: vm.registrations }, "a VM gets no further registration");
+    }
+    return;
+  }
+  vm.registrations += 1;
+  queueCommand(context, { type: "register_runner", parameters: {}, by: "controller" });
+}

@@ -1,0 +1,169 @@
+import { isTerminal, MigError } from "@mig/lifecycle";
+import { type Heartbeat, type HeartbeatReply, heartbeatToJson } from "@mig/protocol";
+import { recognize } from "../boot/begin-life.ts";
+import { applyBeat } from "../heartbeat/apply-beat.ts";
+import { settleRegistration } from "../runner/confirm-runner.ts";
+import { wantRunner } from "../runner/want-runner.ts";
+import type { VmRow } from "../store/rows.ts";
+import { type Unit, withUnit } from "../store/unit.ts";
+import type { Parts } from "./parts.ts";
+
+/**
+ * Heartbeats. Each is answered from memory at once and changes one entry of a map; all that came in are written
+ * together each sweep, and at once when one tells something new. With the database away they are still answered,
+ * the newest of each VM is kept, and nobody is called silent (reliability-security §2.3, §2.8).
+ */
+interface Entry {
+  beat: Heartbeat | undefined;
+  /** Monotonic. */
+  seenAtMs: number;
+  told: string;
+  sampledAtMs: number;
+  /** The incarnation that was written off; its agent is told to end. */
+  writtenOff: string | undefined;
+}
+
+const entriesMax = 200_000;
+const vmsPerCommit = 500;
+/** One heartbeat a minute of each VM goes into the history, and each one that tells something new. */
+const sampleEveryMs = 60_000;
+
+export class Beats {
+  readonly #parts: Parts;
+  readonly #entries = new Map<string, Entry>();
+  #flushing: Promise<void> | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  take(vmId: string, beat: Heartbeat): HeartbeatReply {
+    const entry = this.#entryOf(vmId);
+    entry.seenAtMs = performance.now();
+    if (entry.writtenOff !== undefined && entry.writtenOff === beat.incarnation) throw writtenOff(vmId);
+    entry.beat = beat;
+    if (entry.told !== tell(beat)) void this.flush();
+    // Spread by a tenth, so that agents that started together do not beat together for ever.
+    const nextIntervalMs = Math.round(this.#parts.pace.heartbeatIntervalMs * (0.9 + 0.2 * Math.random()));
+    return { nextIntervalMs, serverTimeMs: Date.now() };
+  }
+
+  /** Any other message of the VM. */
+  hear(vmId: string): void {
+    this.#entryOf(vmId).seenAtMs = performance.now();
+  }
+
+  /** How long this replica has not heard from the VM; Infinity if it never did. */
+  silentMs(vmId: string): number {
+    const entry = this.#entries.get(vmId);
+    return entry === undefined ? Number.POSITIVE_INFINITY : performance.now() - entry.seenAtMs;
+  }
+
+  forget(vmId: string): void {
+    this.#entries.delete(vmId);
+  }
+
+  /** Writes what has come in. A second call while one runs joins it or follows it. */
+  flush(): Promise<void> {
+    this.#flushing ??= this.#flushAll().finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  async #flushAll(): Promise<void> {
+    // A turn of the event loop, so that beats which arrive together are written together.
+    await new Promise((resolve) => setImmediate(resolve));
+    for (;;) {
+      const due = [...this.#entries].filter(([, entry]) => entry.beat !== undefined).slice(0, vmsPerCommit);
+      if (due.length === 0) return;
+      const taken = due.map(([vmId, entry]) => ({ vmId, entry, beat: entry.beat }));
+      for (const { entry } of taken) entry.beat = undefined;
+      try {
+        const scope = {
+          vmIds: due.map(([vmId]) => vmId),
+          incarnations: taken.flatMap(({ beat }) => beat?.incarnation ?? []),
+        };
+        await withUnit(this.#parts.store, scope, (unit) => {
+          for (const { vmId, entry, beat } of taken)
+            if (beat !== undefined) this.#write(unit, vmId, entry, beat);
+        });
+      } catch (error) {
+        for (const { entry, beat } of taken) entry.beat ??= beat;
+        this.#parts.log.warn(
+          { error, vms: due.length },
+          "heartbeats could not be written; they stay in memory",
+        );
+        return;
+      }
+    }
+  }
+
+  #write(unit: Unit, vmId: string, entry: Entry, beat: Heartbeat): void {
+    const { context, current } = recognize(
+      unit,
+      {
+        vmId,
+        poolId: beat.poolId === "" ? undefined : beat.poolId,
+        orgId: beat.orgId,
+        incarnation: beat.incarnation,
+        restarted: (vm) => beginsAgain(vm, beat.migletState),
+      },
+      this.#parts.rules,
+      this.#parts.log,
+    );
+    if (!current) return;
+    if (isTerminal(context.vm.state)) {
+      entry.writtenOff = beat.incarnation;
+      return;
+    }
+    applyBeat(context, beat);
+    if (context.vm.state === "idle") settleRegistration(context);
+    wantRunner(context);
+    const news = tell(beat);
+    if (entry.told !== news || unit.nowMs - entry.sampledAtMs >= sampleEveryMs) {
+      unit.heartbeats.push({ vmId, atMs: unit.nowMs, body: heartbeatToJson(beat) });
+      entry.sampledAtMs = unit.nowMs;
+      entry.told = news;
+    }
+    unit.afterCommit(() => this.#parts.registry.wake(vmId));
+  }
+
+  #entryOf(vmId: string): Entry {
+    const known = this.#entries.get(vmId);
+    if (known !== undefined) return known;
+    if (this.#entries.size >= entriesMax) {
+      throw new MigError("overloaded", `this replica already hears from ${entriesMax} VMs`, {
+        retryAfterMs: 5_000,
+      });
+    }
+    const entry: Entry = { beat: undefined, seenAtMs: 0, told: "", sampledAtMs: 0, writtenOff: undefined };
+    this.#entries.set(vmId, entry);
+    return entry;
+  }
+}
+
+export function writtenOff(vmId: string): MigError {
+  return new MigError(
+    "incarnation_lost",
+    `${vmId} was written off after a long silence; finish the job and shut down`,
+  );
+}
+
+/** What makes a heartbeat news: everything but the numbers. */
+function tell(beat: Heartbeat): string {
+  return `${beat.incarnation} ${beat.migletState} ${beat.runner?.state} ${beat.currentJob?.jobId}`;
+}
+
+/**
+ * An agent from before MIG goes connecting, ready, registering_runner, idle and never back within one process. So
+ * an early word after a later one comes from a process that has started again.
+ */
+function beginsAgain(vm: VmRow, migletState: string | undefined): boolean {
+  const early =
+    migletState === "connecting" || migletState === "ready" || migletState === "waiting_for_controller";
+  return (
+    early &&
+    (vm.migletState === "idle" || vm.migletState === "registering_runner" || vm.migletState === "error")
+  );
+}

@@ -1,0 +1,111 @@
+import { MigError } from "@mig/lifecycle";
+import { isId } from "@mig/protocol";
+import { newVm } from "../boot/begin-life.ts";
+import { commandTypeOf, queueCommand } from "../commands/queue.ts";
+import { contextOf } from "../context.ts";
+import { createGrants } from "../runner/issue-grant.ts";
+import { withUnit } from "../store/unit.ts";
+import { takeAnswer } from "./answer.ts";
+import type { Beats } from "./beats.ts";
+import type { Desk } from "./desk.ts";
+import type { Parts } from "./parts.ts";
+import type { EventIntake } from "./receive.ts";
+import type { Sessions } from "./sessions.ts";
+import { findVm, listVms, toCommandView } from "./views.ts";
+
+/** The desk on the real store: checks the names, then hands each request to the part of `session/` that does it. */
+export function createDesk(parts: Parts, intake: EventIntake, beats: Beats, sessions: Sessions): Desk {
+  const { grantOnRequest } = createGrants(parts);
+  return {
+    async recordEvents(vmId, events) {
+      checkNames(vmId, ...events);
+      beats.hear(vmId);
+      return intake.submit(vmId, events);
+    },
+    async beat(vmId, beat) {
+      checkNames(vmId, beat);
+      return beats.take(vmId, beat);
+    },
+    async answer(vmId, answer, beforeMig) {
+      checkNames(vmId);
+      beats.hear(vmId);
+      return toCommandView(await takeAnswer(parts, vmId, answer, beforeMig));
+    },
+    async open(connect, channel, wire) {
+      checkNames(connect.vmId, connect);
+      return sessions.open(connect, channel, wire);
+    },
+    async poll(vmId, poll, signal) {
+      checkNames(vmId, {
+        vmId,
+        poolId: "",
+        ...(poll.incarnation === undefined ? {} : { incarnation: poll.incarnation }),
+      });
+      return sessions.poll(vmId, poll, signal);
+    },
+    async issueGrant(vmId, request) {
+      checkNames(vmId, {
+        vmId,
+        poolId: request.poolId ?? "",
+        ...(request.orgId === undefined ? {} : { orgId: request.orgId }),
+      });
+      return grantOnRequest(
+        { vmId, poolId: request.poolId ?? "default", orgId: request.orgId ?? "default" },
+        request,
+      );
+    },
+    async queueCommand(vmId, order) {
+      checkNames(vmId);
+      const type = commandTypeOf(order.type);
+      return withUnit(parts.store, { vmIds: [vmId] }, (unit) => {
+        // A VM that has not been heard of yet may be told something: the command waits for it (seed 000 R6.3).
+        const vm =
+          unit.vm(vmId) ?? unit.addVm(newVm({ vmId, poolId: undefined, orgId: undefined }, unit.nowMs));
+        const command = queueCommand(contextOf(unit, vm, parts.rules, parts.log), { ...order, type });
+        unit.afterCommit(() => parts.registry.wake(vmId));
+        return toCommandView(command);
+      });
+    },
+    async findVm(vmId) {
+      checkNames(vmId);
+      return findVm(parts.store, vmId);
+    },
+    listVms: (filter) => listVms(parts.store, filter),
+  };
+}
+
+interface Names {
+  vmId: string;
+  poolId: string;
+  orgId?: string;
+  incarnation?: string;
+}
+
+/** Ids become file names, labels and log fields: nothing but ids gets past here. */
+function checkNames(vmId: string, ...bodies: Names[]): void {
+  requireId("vm_id", vmId);
+  for (const body of bodies) {
+    if (body.vmId !== vmId) {
+      throw new MigError(
+        "vm_mismatch",
+        `the message is about ${printable(body.vmId)}, but it was sent as ${vmId}`,
+      );
+    }
+    if (body.poolId !== "") requireId("pool_id", body.poolId);
+    if (body.orgId !== undefined) requireId("org_id", body.orgId);
+    if (body.incarnation !== undefined) requireId("incarnation", body.incarnation);
+  }
+}
+
+function requireId(name: string, text: string): void {
+  if (!isId(text)) {
+    throw new MigError(
+      "invalid_request",
+      `${name} ${printable(text)} is not an id: letters, digits, ".", "_" and "-", at most 128, no ".."`,
+    );
+  }
+}
+
+function printable(text: string): string {
+  return JSON.stringify(text.slice(0, 64));
+}

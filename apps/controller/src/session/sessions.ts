@@ -1,0 +1,326 @@
+import { isTerminal, MigError } from "@mig/lifecycle";
+import { type Command, type Connect, type GoAway, PRODUCT_VERSION, PROTOCOL_VERSION } from "@mig/protocol";
+import { sql } from "kysely";
+import { recognize } from "../boot/begin-life.ts";
+import { returnToQueue } from "../commands/expire.ts";
+import { applyReport, hear } from "../heartbeat/apply-beat.ts";
+import { wantRunner } from "../runner/want-runner.ts";
+import type { VmRow } from "../store/rows.ts";
+import { withUnit } from "../store/unit.ts";
+import type { Deliver } from "./deliver.ts";
+import type { Channel, Poll, Session, Wire } from "./desk.ts";
+import type { Parts } from "./parts.ts";
+import type { LiveSession } from "./registry.ts";
+
+/**
+ * A session is one live channel of one VM. It is opened by a connect (or by the first poll), counts up the VM's
+ * epoch, gives back to the queue what an older session had sent and not seen acknowledged, and from then on brings
+ * the VM one command at a time: it looks when it opens, when it is woken (something was queued, something was
+ * acknowledged), and never otherwise. It ends when its stream ends or when a newer one takes its place.
+ */
+export interface Sessions {
+  open(connect: Connect, channel: Channel, wire: Wire): Promise<Session>;
+  poll(vmId: string, poll: Poll, signal: AbortSignal): Promise<Command[]>;
+  /** Ends poll sessions that nobody came back to. */
+  dropIdlePolls(): void;
+}
+
+const pollIdleMs = 90_000;
+
+export function createSessions(
+  parts: Parts,
+  deliver: Deliver,
+  hearInMemory: (vmId: string) => void,
+): Sessions {
+  const { store, registry, rules, pace, log } = parts;
+  const polls = new Map<string, PollSession>();
+
+  /** One unit: who is it, does it begin a life, what does it say of itself, and what was under way before. */
+  async function enter(
+    connect: Connect,
+    channel: Channel,
+  ): Promise<{ vm: VmRow; ackedSeq: number; current: boolean }> {
+    const { vmId } = connect;
+    const scope = {
+      vmIds: [vmId],
+      incarnations: connect.incarnation === undefined ? [] : [connect.incarnation],
+    };
+    return withUnit(store, scope, (unit) => {
+      const { context, cursor, current } = recognize(
+        unit,
+        {
+          vmId,
+          poolId: connect.poolId === "" ? undefined : connect.poolId,
+          orgId: connect.orgId,
+          incarnation: connect.incarnation,
+          restarted: (vm) => vm.migletState === "error",
+        },
+        rules,
+        log,
+      );
+      const { vm, nowMs } = context;
+      hear(context);
+      vm.sessionEpoch += 1;
+      vm.sessionChannel = channel;
+      if (current && !isTerminal(vm.state)) {
+        if (connect.protocolVersion > 0) vm.protocolVersion = connect.protocolVersion;
+        if (connect.version !== "") vm.agentVersion = connect.version;
+        applyReport(context, connect.migletState ?? assumedState(connect, channel, vm), false);
+        for (const command of unit.openCommands(vmId)) {
+          if (command.state === "sent") returnToQueue(command, nowMs, nowMs);
+        }
+        wantRunner(context);
+      }
+      return { vm: { ...vm }, ackedSeq: cursor.ackedSeq, current };
+    });
+  }
+
+  function leave(session: LiveSession): void {
+    registry.remove(session);
+    store
+      .transact((tx) =>
+        sql`update vms set session_channel = null where vm_id = ${session.vmId} and session_epoch = ${session.epoch}`.execute(
+          tx,
+        ),
+      )
+      .catch((error: unknown) =>
+        log.debug({ vm_id: session.vmId, error }, "the end of a session was not written"),
+      );
+  }
+
+  async function open(connect: Connect, channel: Channel, wire: Wire): Promise<Session> {
+    hearInMemory(connect.vmId);
+    const { vm, ackedSeq, current } = await enter(connect, channel);
+    const live = createLive(vm, channel, wire);
+    registry.add(live);
+    log.info(
+      { vm_id: vm.vmId, channel, epoch: vm.sessionEpoch, sessions: registry.size },
+      "a VM has connected",
+    );
+    let isOpen = true;
+    return {
+      beforeMig: connect.protocolVersion === 0,
+      reply: {
+        accepted: true,
+        message: "connected",
+        serverVersion: PRODUCT_VERSION,
+        epoch: vm.sessionEpoch,
+        protocolVersion: PROTOCOL_VERSION,
+        heartbeatIntervalMs: pace.heartbeatIntervalMs,
+        ackedSeq,
+        serverTimeMs: Date.now(),
+      },
+      ready() {
+        if (!current || isTerminal(vm.state)) live.end(lostIncarnation);
+        else live.wake();
+      },
+      close() {
+        if (!isOpen) return;
+        isOpen = false;
+        leave(live);
+      },
+    };
+  }
+
+  function createLive(vm: VmRow, channel: Channel, wire: Wire): LiveSession {
+    let ended = false;
+    let isLooking = false;
+    let again = false;
+    const live: LiveSession = {
+      vmId: vm.vmId,
+      channel,
+      epoch: vm.sessionEpoch,
+      incarnation: vm.incarnation,
+      wake() {
+        again = true;
+        if (!isLooking) void look();
+      },
+      end(goAway) {
+        if (ended) return;
+        ended = true;
+        wire.end(goAway);
+      },
+    };
+    /** One look after the other; a wake during a look means one more. */
+    async function look(): Promise<void> {
+      isLooking = true;
+      while (again && !ended) {
+        again = false;
+        try {
+          const command = await deliver(vm.vmId, vm.sessionEpoch);
+          if (command !== undefined && !ended && !wire.send({ kind: "command", command })) live.end(tooSlow);
+        } catch (error) {
+          // The watch wakes every session that has something waiting, so a failed look is repeated within a sweep.
+          log.warn({ vm_id: vm.vmId, error }, "a command could not be fetched");
+        }
+      }
+      isLooking = false;
+    }
+    return live;
+  }
+
+  async function poll(vmId: string, request: Poll, signal: AbortSignal): Promise<Command[]> {
+    hearInMemory(vmId);
+    const stream = registry.get(vmId);
+    // Somebody looks at the queue of a VM that has a stream: a person with curl, not its agent.
+    if (stream !== undefined && stream.channel !== "poll" && request.incarnation === undefined) return [];
+    let session = polls.get(vmId);
+    const isSame =
+      session !== undefined && registry.get(vmId) === session && session.named === request.incarnation;
+    let turn = session?.takeTurn() ?? 0;
+    const connect: Connect = {
+      vmId,
+      poolId: "",
+      version: "",
+      protocolVersion: request.protocolVersion,
+      ...(request.incarnation === undefined ? {} : { incarnation: request.incarnation }),
+      ...(request.migletState === undefined ? {} : { migletState: request.migletState }),
+    };
+    if (session === undefined || !isSame) {
+      const { vm, current } = await enter(connect, "poll");
+      session = new PollSession(vm, request.incarnation);
+      turn = session.takeTurn();
+      polls.set(vmId, session);
+      registry.add(session);
+      if (request.incarnation !== undefined && (!current || isTerminal(vm.state))) throw lostError(vmId);
+    } else {
+      await refresh(session, request);
+    }
+    return session.wait(deliver, turn, request.waitMs, AbortSignal.any([signal, parts.signal]));
+  }
+
+  /** The next poll of a session: what the last answer carried may not have arrived. */
+  async function refresh(session: PollSession, request: Poll): Promise<void> {
+    const incarnations = request.incarnation === undefined ? [] : [request.incarnation];
+    await withUnit(store, { vmIds: [session.vmId], incarnations }, (unit) => {
+      const known = {
+        vmId: session.vmId,
+        poolId: undefined,
+        orgId: undefined,
+        incarnation: request.incarnation,
+      };
+      const { context, current } = recognize(unit, { ...known, restarted: () => false }, rules, log);
+      if (request.incarnation !== undefined && (!current || isTerminal(context.vm.state)))
+        throw lostError(session.vmId);
+      hear(context);
+      applyReport(context, request.migletState, context.vm.runnerState === "running");
+      for (const command of unit.openCommands(session.vmId)) {
+        if (command.state === "sent") returnToQueue(command, unit.nowMs, unit.nowMs);
+      }
+      wantRunner(context);
+    });
+  }
+
+  return {
+    open,
+    poll,
+    dropIdlePolls() {
+      for (const [vmId, session] of polls) {
+        if (!session.isIdle(pollIdleMs) && registry.get(vmId) === session) continue;
+        polls.delete(vmId);
+        leave(session);
+      }
+    },
+  };
+}
+
+/**
+ * An agent from before MIG says nothing of its state when it connects over gRPC, and connects as soon as it is
+ * ready; after a cut it connects again in whatever state it is (reference/go-agent-wire.md §4).
+ */
+function assumedState(connect: Connect, channel: Channel, vm: VmRow): string | undefined {
+  if (connect.protocolVersion > 0 || channel !== "grpc") return undefined;
+  return vm.migletState === null || vm.migletState === "connecting" ? "ready" : undefined;
+}
+
+function lostError(vmId: string): MigError {
+  return new MigError(
+    "incarnation_lost",
+    `${vmId} was written off, or has begun a new life since; finish the job and shut down`,
+  );
+}
+
+const lostIncarnation: GoAway = { reason: "incarnation_lost", reconnectAfterMs: 60_000, deadlineMs: 0 };
+const tooSlow: GoAway = { reason: "slow_consumer", reconnectAfterMs: 1_000, deadlineMs: 0 };
+
+/** The session of an agent that polls. It has a wire only while a request is held. */
+class PollSession implements LiveSession {
+  readonly channel = "poll";
+  readonly vmId: string;
+  readonly epoch: number;
+  readonly incarnation: string;
+  readonly named: string | undefined;
+  #wake: (() => void) | undefined;
+  #ended = false;
+  #turn = 0;
+  #lastMs = performance.now();
+
+  constructor(vm: VmRow, named: string | undefined) {
+    this.vmId = vm.vmId;
+    this.epoch = vm.sessionEpoch;
+    this.incarnation = vm.incarnation;
+    this.named = named;
+  }
+
+  wake(): void {
+    this.#wake?.();
+  }
+
+  end(_goAway: GoAway): void {
+    this.#ended = true;
+    this.#wake?.();
+  }
+
+  /** A newer request of the same VM has come: the held one ends with `superseded`. */
+  takeTurn(): number {
+    this.#turn += 1;
+    this.#wake?.();
+    return this.#turn;
+  }
+
+  isIdle(idleMs: number): boolean {
+    return this.#wake === undefined && performance.now() - this.#lastMs > idleMs;
+  }
+
+  async wait(deliver: Deliver, turn: number, waitMs: number, signal: AbortSignal): Promise<Command[]> {
+    const untilMs = performance.now() + waitMs;
+    for (;;) {
+      this.#lastMs = performance.now();
+      // Listen before looking: what is queued in between wakes this wait.
+      let woken = false;
+      let wakeUp: () => void = () => {};
+      const wakened = new Promise<void>((resolve) => {
+        wakeUp = resolve;
+      });
+      this.#wake = () => {
+        woken = true;
+        wakeUp();
+      };
+      if (this.#turn !== turn || this.#ended)
+        throw new MigError("superseded", `a newer request or stream of ${this.vmId} has taken over`);
+      const command = await deliver(this.vmId, this.epoch);
+      if (command !== undefined) return this.#answer([command]);
+      const leftMs = untilMs - performance.now();
+      if (leftMs <= 0 || signal.aborted) return this.#answer([]);
+      if (!woken) await first(wakened, leftMs, signal);
+    }
+  }
+
+  #answer(commands: Command[]): Command[] {
+    this.#wake = undefined;
+    return commands;
+  }
+}
+
+function first(event: Promise<void>, waitMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, waitMs);
+    signal.addEventListener("abort", done, { once: true });
+    void event.then(done);
+  });
+}

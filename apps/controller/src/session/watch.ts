@@ -1,0 +1,130 @@
+import { pause } from "@mig/kit";
+import { brakedWriteOffs, isMassLoss, reachabilityAfter } from "@mig/lifecycle";
+import { sql } from "kysely";
+import { expireCommands } from "../commands/expire.ts";
+import { contextOf } from "../context.ts";
+import { writeOff } from "../shutdown/close-vm.ts";
+import { textsIn } from "../store/table.ts";
+import { withUnit } from "../store/unit.ts";
+import type { Beats } from "./beats.ts";
+import type { Parts } from "./parts.ts";
+import type { Sessions } from "./sessions.ts";
+
+/**
+ * What time does: each sweep writes heartbeats, moves the commands whose time has come, wakes sessions that have
+ * something waiting, and looks for VMs that have fallen silent. There is no leader: every replica may sweep, each
+ * change is judged again under the VM's lock by the database's clock, so it happens once.
+ *
+ * A VM is silent only when this replica has not heard it *and* the table says so. Nobody is judged while we may be
+ * the fault ourselves: for a grace period after the start, after the database was away, and after our own clock
+ * tick came late (a stalled or suspended process). When many fall silent at once, they are written off very slowly.
+ */
+export async function watch(parts: Parts, beats: Beats, sessions: Sessions): Promise<void> {
+  const { pace, log, signal } = parts;
+  let judgeFromMs = performance.now() + pace.graceMs;
+  let lastTickMs = performance.now();
+  const brake: Brake = { on: false, allowance: 0 };
+  while (!signal.aborted) {
+    await pause(pace.sweepMs, signal);
+    const nowMs = performance.now();
+    const lateMs = nowMs - lastTickMs - pace.sweepMs;
+    lastTickMs = nowMs;
+    if (lateMs > Math.max(2_000, 2 * pace.sweepMs)) {
+      judgeFromMs = Math.max(judgeFromMs, nowMs + pace.graceMs);
+      log.warn(
+        { late_ms: Math.round(lateMs) },
+        "this process stood still; silence is not judged for a while",
+      );
+    }
+    try {
+      await beats.flush();
+      await sweepCommands(parts);
+      sessions.dropIdlePolls();
+      if (nowMs >= judgeFromMs) await sweepSilence(parts, beats, brake, pace.sweepMs + Math.max(0, lateMs));
+    } catch (error) {
+      judgeFromMs = performance.now() + pace.graceMs;
+      if (!signal.aborted) log.warn({ error }, "a sweep failed; silence is not judged for a while");
+    }
+  }
+}
+
+const vmsPerSweep = 500;
+
+async function sweepCommands({ store, registry, rules, log }: Parts): Promise<void> {
+  const due = await store.transact((tx) =>
+    sql<{
+      vmId: string;
+    }>`select distinct vm_id as "vmId" from commands where state in ('pending', 'sent', 'acknowledged') and (
+        (state = 'sent' and sent_at < now() - ${rules.commandAckMs} * interval '1 millisecond')
+        or (state <> 'acknowledged' and expires_at < now())
+        or (state = 'acknowledged' and acknowledged_at < now() - interval '5 minutes')
+      ) limit ${vmsPerSweep}`.execute(tx),
+  );
+  const vmIds = due.rows.map((row) => row.vmId);
+  if (vmIds.length > 0) {
+    await withUnit(store, { vmIds }, (unit) => {
+      for (const vmId of vmIds) {
+        const vm = unit.vm(vmId);
+        if (vm !== undefined) expireCommands(contextOf(unit, vm, rules, log));
+      }
+    });
+  }
+  if (registry.size === 0) return;
+  const waiting = await store.transact((tx) =>
+    sql<{
+      vmId: string;
+    }>`select distinct vm_id as "vmId" from commands where state = 'pending' and not_before <= now()
+      and vm_id in ${textsIn(registry.vmIds())}`.execute(tx),
+  );
+  for (const { vmId } of waiting.rows) registry.wake(vmId);
+}
+
+/** While on, `allowance` grows with time and each write-off takes one from it. */
+interface Brake {
+  on: boolean;
+  allowance: number;
+}
+
+async function sweepSilence(parts: Parts, beats: Beats, brake: Brake, elapsedMs: number): Promise<void> {
+  const { store, pace, rules, log } = parts;
+  const bounds = pace.silence;
+  const found = await store.transact(async (tx) => {
+    const silent = await sql<{ vmId: string }>`select vm_id as "vmId" from vms
+      where state not in ('terminated', 'lost') and reachability <> 'lost'
+        and last_seen < now() - ${bounds.unreachableAfterMs} * interval '1 millisecond'
+      order by last_seen limit ${vmsPerSweep}`.execute(tx);
+    if (silent.rows.length === 0) return { silent: [], live: 0 };
+    const live = await sql<{
+      n: number;
+    }>`select count(*)::float8 as n from vms where state not in ('terminated', 'lost')`.execute(tx);
+    return { silent: silent.rows.map((row) => row.vmId), live: live.rows[0]?.n ?? 0 };
+  });
+  const silent = found.silent.filter((vmId) => beats.silentMs(vmId) >= bounds.unreachableAfterMs);
+  const wasOn = brake.on;
+  brake.on = isMassLoss(silent.length, found.live);
+  brake.allowance = brake.on ? Math.min(10, brake.allowance + brakedWriteOffs(found.live, elapsedMs)) : 0;
+  if (brake.on && !wasOn) {
+    const counts = { silent: silent.length, live: found.live };
+    log.error(
+      counts,
+      "many VMs fell silent at once; the fault may be ours, so they are written off very slowly",
+    );
+  }
+  if (silent.length === 0) return;
+  await withUnit(store, { vmIds: silent }, (unit) => {
+    for (const vmId of silent) {
+      const vm = unit.vm(vmId);
+      if (vm === undefined) continue;
+      const context = contextOf(unit, vm, rules, log);
+      const verdict = reachabilityAfter(unit.nowMs - vm.lastSeenMs, vm.currentJob !== null, bounds);
+      if (verdict === "lost" && (!brake.on || brake.allowance >= 1)) {
+        brake.allowance -= brake.on ? 1 : 0;
+        writeOff(context);
+        unit.afterCommit(() => beats.forget(vmId));
+      } else if (verdict !== "online" && vm.reachability === "online") {
+        vm.reachability = "unreachable";
+        context.log.warn({ silent_ms: Math.round(unit.nowMs - vm.lastSeenMs) }, "a VM is unreachable");
+      }
+    }
+  });
+}

@@ -1,0 +1,123 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
+import { MigError } from "@mig/lifecycle";
+import { Kysely, PGliteDialect, PostgresDialect, sql, type Transaction } from "kysely";
+import pg from "pg";
+import { lockDirectory } from "./lock-directory.ts";
+import { migrate } from "./migrate.ts";
+
+/**
+ * PostgreSQL, wherever it is: in this process with its files below the data directory (PGlite, the default), or a
+ * server (`DATABASE_URL`). One dialect, one set of migrations and queries. PGlite survives `kill -9` of the process;
+ * it runs without fsync, so a power loss can lose the last moments (DESIGN §3). It has one connection: transactions
+ * queue behind each other.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: the tables are described in rows.ts; Kysely's own typing is not used
+export type Tx = Transaction<any>;
+
+export interface Store extends AsyncDisposable {
+  readonly kind: "pglite" | "server";
+  /** Runs `work` in one transaction. Rejects with `storage_unavailable` when the database cannot be had. */
+  transact<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  isReachable(): Promise<boolean>;
+}
+
+export interface StoreSettings {
+  dataDir: string;
+  databaseUrl?: string;
+  connectionsMax?: number;
+}
+
+export async function openStore(settings: StoreSettings): Promise<Store> {
+  const opened =
+    settings.databaseUrl === undefined ? await openPglite(settings.dataDir) : openServer(settings);
+  const db = new Kysely<Record<string, never>>({ dialect: opened.dialect });
+  // Kysely's PGlite driver hands the same connection to everybody, so a second transaction would join the first.
+  const inTurn = opened.oneAtATime ? takeTurns() : <T>(work: () => Promise<T>): Promise<T> => work();
+  const close = async (): Promise<void> => {
+    await db.destroy();
+    await opened.close();
+  };
+  const store: Store = {
+    kind: opened.oneAtATime ? "pglite" : "server",
+    transact: (work) => inTurn(() => db.transaction().execute(work)).catch(translate),
+    isReachable: () =>
+      inTurn(() => sql`select 1`.execute(db)).then(
+        () => true,
+        () => false,
+      ),
+    [Symbol.asyncDispose]: close,
+  };
+  try {
+    await migrate(db);
+  } catch (error) {
+    await close();
+    return translate(error);
+  }
+  return store;
+}
+
+interface Opened {
+  dialect: PGliteDialect | PostgresDialect;
+  oneAtATime: boolean;
+  close(): Promise<void>;
+}
+
+/** `.mig` begins with a dot, so no VM id can be the name of it (sample mode keeps a folder for each VM beside it). */
+async function openPglite(dataDir: string): Promise<Opened> {
+  const directory = join(dataDir, ".mig");
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const unlock = await lockDirectory(directory);
+  try {
+    const pglite = await PGlite.create(join(directory, "pglite"));
+    return { dialect: new PGliteDialect({ pglite }), oneAtATime: true, close: unlock };
+  } catch (cause) {
+    await unlock();
+    throw new MigError("storage_unavailable", `the database in ${directory} does not open`, { cause });
+  }
+}
+
+function openServer({ databaseUrl, connectionsMax = 10 }: StoreSettings): Opened {
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    max: connectionsMax,
+    connectionTimeoutMillis: 5_000,
+    // A statement that takes longer is in trouble; the caller has long been told to come back.
+    statement_timeout: 15_000,
+    query_timeout: 20_000,
+    keepAlive: true,
+    application_name: "mig-controller",
+  });
+  // An idle connection that breaks reports here; without a listener it would end the process. The next query opens
+  // another one, and that query's error is what callers see.
+  pool.on("error", () => {});
+  return { dialect: new PostgresDialect({ pool }), oneAtATime: false, close: async () => {} };
+}
+
+/** Runs one piece of work after the other, in the order of the calls. */
+function takeTurns(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const turn = last.then(work, work);
+    last = turn.catch(() => {});
+    return turn;
+  };
+}
+
+/** SQLSTATE classes that say "not now": connection, resources, operator intervention, system, and lost races. */
+const passing = /^(?:08|53|57|58|40)/;
+
+function translate(error: unknown): never {
+  if (error instanceof MigError) throw error;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const networkTrouble =
+    /^E[A-Z]+$/.test(code) || (error instanceof Error && /timeout|terminated|closed/i.test(error.message));
+  if (passing.test(code) || networkTrouble) {
+    throw new MigError("storage_unavailable", "the database does not answer; try again", {
+      cause: error,
+      retryAfterMs: 1_000,
+    });
+  }
+  throw new MigError("internal", "the database refused a statement", { cause: error });
+}

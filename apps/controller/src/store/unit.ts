@@ -1,0 +1,195 @@
+import { isFinished } from "@mig/lifecycle";
+import { sql } from "kysely";
+import type { Store, Tx } from "./open-store.ts";
+import {
+  type CommandRow,
+  commandsTable,
+  type EventRow,
+  eventsTable,
+  type HeartbeatRow,
+  heartbeatsTable,
+  type IncarnationRow,
+  incarnationsTable,
+  type JobRow,
+  jobsTable,
+  type VmRow,
+  vmsTable,
+} from "./rows.ts";
+import { columnList, insertRows, type Table, textsIn, toJsonParameter, updateRows } from "./table.ts";
+
+/**
+ * A unit of work on some VMs: their rows are locked and loaded, plain code changes the drafts, and everything that
+ * changed is written at the end in a handful of bulk statements. Decisions therefore need no I/O and can be told
+ * (and simulated) as pure functions; five hundred events cost the same number of statements as one.
+ *
+ * Rows are locked in the order of their ids, so units cannot deadlock each other.
+ */
+export class Unit {
+  /** The database's clock when the unit began. */
+  readonly nowMs: number;
+  readonly events: EventRow[] = [];
+  readonly heartbeats: HeartbeatRow[] = [];
+  readonly #vms = new Map<string, VmRow>();
+  readonly #commands: CommandRow[] = [];
+  readonly #jobs: JobRow[] = [];
+  readonly #incarnations = new Map<string, IncarnationRow>();
+  readonly #asLoaded = new Map<object, string>();
+  readonly #afterCommit: (() => void)[] = [];
+
+  constructor(nowMs: number) {
+    this.nowMs = nowMs;
+  }
+
+  vm(vmId: string): VmRow | undefined {
+    return this.#vms.get(vmId);
+  }
+
+  addVm(vm: VmRow): VmRow {
+    this.#vms.set(vm.vmId, vm);
+    return vm;
+  }
+
+  /** The VM's commands that are not finished, oldest first. */
+  openCommands(vmId: string): CommandRow[] {
+    return this.#commands.filter((command) => command.vmId === vmId && !isFinished(command.state));
+  }
+
+  command(id: string): CommandRow | undefined {
+    return this.#commands.find((command) => command.id === id);
+  }
+
+  addCommand(command: CommandRow): CommandRow {
+    this.#commands.push(command);
+    return command;
+  }
+
+  openJob(vmId: string): JobRow | undefined {
+    return this.#jobs.findLast((job) => job.vmId === vmId && job.completedAtMs === null);
+  }
+
+  addJob(job: JobRow): JobRow {
+    this.#jobs.push(job);
+    return job;
+  }
+
+  incarnation(vmId: string, incarnation: string): IncarnationRow | undefined {
+    return this.#incarnations.get(`${vmId} ${incarnation}`);
+  }
+
+  addIncarnation(row: IncarnationRow): IncarnationRow {
+    this.#incarnations.set(`${row.vmId} ${row.incarnation}`, row);
+    return row;
+  }
+
+  /** Runs after the commit and not at all when there is none. Must not throw. */
+  afterCommit(run: () => void): void {
+    this.#afterCommit.push(run);
+  }
+
+  /** Takes in rows as the database has them; only what differs from this is written back. */
+  loaded(rows: {
+    vms: VmRow[];
+    commands: CommandRow[];
+    jobs: JobRow[];
+    incarnations: IncarnationRow[];
+  }): this {
+    for (const vm of rows.vms) this.addVm(vm);
+    this.#commands.push(...rows.commands);
+    this.#jobs.push(...rows.jobs);
+    for (const row of rows.incarnations) this.addIncarnation(row);
+    for (const row of [...rows.vms, ...rows.commands, ...rows.jobs, ...rows.incarnations]) {
+      this.#asLoaded.set(row, JSON.stringify(row));
+    }
+    return this;
+  }
+
+  async save(tx: Tx): Promise<void> {
+    for (const vm of this.#vms.values()) if (this.#isChanged(vm)) vm.updatedAtMs = this.nowMs;
+    await this.#write(tx, vmsTable, "vmId", [...this.#vms.values()]);
+    await this.#writeIncarnations(tx);
+    await this.#write(tx, commandsTable, "id", this.#commands);
+    await this.#write(tx, jobsTable, "id", this.#jobs);
+    if (this.events.length > 0) await insertRows(eventsTable, this.events).execute(tx);
+    if (this.heartbeats.length > 0) await insertRows(heartbeatsTable, this.heartbeats).execute(tx);
+  }
+
+  committed(): void {
+    for (const run of this.#afterCommit) run();
+  }
+
+  #isChanged(row: object): boolean {
+    return this.#asLoaded.get(row) !== JSON.stringify(row);
+  }
+
+  async #write<R extends object>(tx: Tx, table: Table<R>, key: keyof R & string, rows: R[]): Promise<void> {
+    const changed = rows.filter((row) => this.#isChanged(row));
+    const old = changed.filter((row) => this.#asLoaded.has(row));
+    const fresh = changed.filter((row) => !this.#asLoaded.has(row));
+    if (old.length > 0) await updateRows(table, key, old).execute(tx);
+    if (fresh.length > 0) await insertRows(table, fresh).execute(tx);
+  }
+
+  async #writeIncarnations(tx: Tx): Promise<void> {
+    const changed = [...this.#incarnations.values()].filter((row) => this.#isChanged(row));
+    if (changed.length === 0) return;
+    await sql`${insertRows(incarnationsTable, changed)}
+      on conflict (vm_id, incarnation) do update set acked_seq = excluded.acked_seq`.execute(tx);
+  }
+}
+
+export interface UnitScope {
+  vmIds: readonly string[];
+  /** Incarnations that events belong to, besides the VMs' current ones. */
+  incarnations?: readonly string[];
+  /** Finished commands that answers refer to. */
+  commandIds?: readonly string[];
+}
+
+/**
+ * Loads and locks, lets `decide` change the drafts, saves, commits, and then tells the world. A VM that does not
+ * exist yet is not in the unit; `decide` adds it.
+ */
+export async function withUnit<T>(
+  store: Store,
+  scope: UnitScope,
+  decide: (unit: Unit, tx: Tx) => T | Promise<T>,
+): Promise<T> {
+  const { unit, result } = await store.transact(async (tx) => {
+    const unit = await loadUnit(tx, scope);
+    const result = await decide(unit, tx);
+    await unit.save(tx);
+    return { unit, result };
+  });
+  unit.committed();
+  return result;
+}
+
+async function loadUnit(tx: Tx, { vmIds, incarnations = [], commandIds = [] }: UnitScope): Promise<Unit> {
+  const sorted = [...new Set(vmIds)].sort();
+  const ids = textsIn(sorted);
+  // Creating a VM takes no row lock, so two replicas could both find none; these locks order them. The ids are
+  // sorted, like the rows, and the locks end with the transaction.
+  await sql`select pg_advisory_xact_lock(hashtextextended(id, 7)) from jsonb_array_elements_text(${toJsonParameter(sorted)}::jsonb) as id
+    where not exists (select 1 from vms where vms.vm_id = id)`.execute(tx);
+  const vms =
+    await sql<VmRow>`select ${columnList(vmsTable)} from vms where vm_id in ${ids} order by vm_id for update`.execute(
+      tx,
+    );
+  const clock = await sql<{
+    nowMs: number;
+  }>`select round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs"`.execute(tx);
+  const commands = await sql<CommandRow>`select ${columnList(commandsTable)} from commands
+    where vm_id in ${ids} and (state in ('pending', 'sent', 'acknowledged') or id in ${textsIn(commandIds)})
+    order by vm_id, seq`.execute(tx);
+  const jobs = await sql<JobRow>`select ${columnList(jobsTable)} from jobs
+    where vm_id in ${ids} and completed_at is null order by started_at`.execute(tx);
+  const known = [...new Set([...vms.rows.map((vm) => vm.incarnation), ...incarnations])];
+  const cursors = await sql<IncarnationRow>`select ${columnList(incarnationsTable)} from incarnations
+    where vm_id in ${ids} and incarnation in ${textsIn(known)}`.execute(tx);
+  return new Unit(clock.rows[0]?.nowMs ?? Date.now()).loaded({
+    vms: vms.rows,
+    commands: commands.rows,
+    jobs: jobs.rows,
+    incarnations: cursors.rows,
+  });
+}
