@@ -1,0 +1,33 @@
+import type { Fault, GithubControl, Job, JobRequest, RequestRecord, RunnerRecord } from "./types.ts";
+
+/** Steers a GitHub stand-in that runs in another process. */
+export function connectGithub(url: string): GithubControl {
+  const call = async (method: string, path: string, body?: unknown): Promise<unknown> => {
+    const response = await fetch(`${url}/_sandbox/${path}`, {
+      method,
+      headers: { "content-type": "application/json" },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    if (response.status === 404 && method === "GET") return undefined;
+    if (!response.ok)
+      throw new Error(`${method} ${path} of the GitHub stand-in answered ${response.status}.`);
+    return response.status === 204 ? undefined : await response.json();
+  };
+  return {
+    queueJob: async (request = {}) => (await call("POST", "jobs", request)) as Job,
+    jobs: async () => (await call("GET", "jobs")) as Job[],
+    job: async (id) => (await call("GET", `jobs/${id}`)) as Job | undefined,
+    cancelJob: async (id) => void (await call("POST", `jobs/${id}/cancel`)),
+    runners: async () => (await call("GET", "runners")) as RunnerRecord[],
+    deleteRunner: async (id) => void (await call("DELETE", `runners/${id}`)),
+    pushUpdate: async (id, version) => void (await call("POST", `runners/${id}/update`, { version })),
+    addFault: async (fault: Fault) => void (await call("POST", "faults", fault)),
+    clearFaults: async () => void (await call("DELETE", "faults")),
+    requests: async () => (await call("GET", "requests")) as RequestRecord[],
+  };
+}
+
+/** Queues one job at the stand-in below `url` and answers with it as queued. */
+export function queueJob(url: string, request: JobRequest = {}): Promise<Job> {
+  return connectGithub(url).queueJob(request);
+}
