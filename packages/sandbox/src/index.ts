@@ -14,6 +14,7 @@ export type {
   RunnerRecord,
   TaskResult,
 } from "./github/types.ts";
+export { type GoAgent, type GoAgentOptions, startGoAgent } from "./go-agent/go-agent.ts";
 export { type InstalledRunner, installRunner, type RunnerOptions } from "./runner/install-runner.ts";
 export {
   type JobOverrides,

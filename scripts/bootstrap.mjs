@@ -1,0 +1,92 @@
+// `npm start` and `npm test` on a fresh clone, with only Node >= 20 and npm on the machine: installs when
+// node_modules is missing or older than the lock file, then hands over to the Node 24 that the install brought.
+// Plain JavaScript, because it runs before anything is installed.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const bin = (name) => join(root, "node_modules", ".bin", name);
+const [task, ...rest] = process.argv.slice(2);
+
+const tasks = {
+  start: () => {
+    build();
+    return run(bin("node"), [join(root, "apps/cli/bin/migctl.js"), "dev", ...rest]);
+  },
+  test: async () => {
+    build();
+    const checks = [
+      ["types of the tests", "tsc", ["-p", "tests/tsconfig.json"]],
+      ["format and lint", "biome", ["check", "--error-on-warnings", "."]],
+      ["tests", "vitest", ["run", ...rest]],
+    ];
+    for (const [what, program, args] of checks) {
+      const code = await run(bin(program), args);
+      if (code !== 0) {
+        console.error(`npm test: ${what} failed (exit code ${code})`);
+        return code;
+      }
+    }
+    return 0;
+  },
+};
+
+if (!(task in tasks)) {
+  console.error(`usage: node scripts/bootstrap.mjs ${Object.keys(tasks).join("|")} [arguments]`);
+  process.exitCode = 2;
+} else {
+  install();
+  process.exitCode = await tasks[task]();
+}
+
+function install() {
+  const mark = join(root, "node_modules", ".package-lock.json");
+  const lock = join(root, "package-lock.json");
+  if (existsSync(mark) && statSync(mark).mtimeMs >= statSync(lock).mtimeMs && existsSync(bin("node"))) return;
+  console.error("installing (about 20 seconds the first time) …");
+  // Node 20 may install: what npm warns of is meant for Node 24, which runs everything afterwards.
+  const npm = process.env.npm_execpath;
+  const [program, args] = npm === undefined ? ["npm", []] : [process.execPath, [npm]];
+  must(
+    spawnSync(program, [...args, "ci", "--loglevel=error", "--no-audit", "--no-fund"], {
+      cwd: root,
+      stdio: "inherit",
+    }),
+    "npm ci",
+  );
+  if (!existsSync(bin("node"))) {
+    console.error(
+      "this platform has no Node 24 in the optional dependencies; install Node 24 and npm ci again, see CONTRIBUTING.md",
+    );
+    process.exit(1);
+  }
+}
+
+function build() {
+  must(spawnSync(bin("tsc"), ["-b"], { cwd: root, stdio: "inherit" }), "the build");
+}
+
+function must(result, what) {
+  if (result.status === 0) return;
+  console.error(`${what} failed${result.error === undefined ? "" : `: ${result.error.message}`}`);
+  process.exit(result.status ?? 1);
+}
+
+/** Runs a program on the terminal's own streams; Ctrl-C reaches it by itself, a signal to us is passed on. */
+function run(program, args) {
+  return new Promise((resolve) => {
+    const path = `${join(root, "node_modules", ".bin")}:${process.env.PATH ?? ""}`;
+    const child = spawn(program, args, { cwd: root, stdio: "inherit", env: { ...process.env, PATH: path } });
+    const pass = (signal) => () => child.kill(signal);
+    process.on("SIGTERM", pass("SIGTERM"));
+    // The terminal sends SIGINT to the whole group; staying alive lets the child end in its own time.
+    process.on("SIGINT", () => {});
+    child.on("error", (error) => {
+      console.error(`${program} does not start: ${error.message}`);
+      resolve(1);
+    });
+    child.on("exit", (code, signal) => resolve(code ?? (signal === "SIGINT" ? 130 : 143)));
+  });
+}
