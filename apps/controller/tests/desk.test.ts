@@ -381,6 +381,8 @@ describe.each(engines)("the desk on $name", (engine) => {
   });
 
   it("lists VMs in pages", async () => {
+    const made = Array.from({ length: 10 }, newName);
+    for (const vm of made) await open.desk.recordEvents(vm, [event(vm, 1, "vm_started")]);
     const seen: string[] = [];
     let cursor: string | undefined;
     do {
@@ -389,7 +391,7 @@ describe.each(engines)("the desk on $name", (engine) => {
       cursor = page.nextCursor ?? undefined;
     } while (cursor !== undefined);
     expect(new Set(seen).size).toBe(seen.length);
-    expect(seen.length).toBeGreaterThan(60);
+    expect(seen).toEqual(expect.arrayContaining(made));
     await expect(open.desk.listVms({ limit: 7, cursor: "zzz" })).rejects.toMatchObject({
       code: "invalid_request",
     });

@@ -141,7 +141,7 @@ function parse(what: string, text: string): Unknown {
 
 /** Status and headers → what it means (runner-contract §8.5, §8.6). 404 also means "no permission". */
 function refusalOf(what: string, response: Response, text: string): MigError {
-  const said = /"message"\s*:\s*"([^"]{0,200})/.exec(text)?.[1] ?? "no message";
+  const said = messageIn(text);
   const message = `GitHub refused ${what}: ${response.status} ${said} (request ${response.headers.get("x-github-request-id") ?? "?"})`;
   const retryAfterMs = retryAfterOf(response);
   const codes: Record<number, ErrorCode> = {
@@ -154,6 +154,15 @@ function refusalOf(what: string, response: Response, text: string): MigError {
   };
   const code = codes[response.status] ?? (response.status >= 500 ? "github_unavailable" : "github_forbidden");
   return new MigError(code, message, retryAfterMs === undefined ? {} : { retryAfterMs });
+}
+
+/** Bodies of 5xx answers and of what stands in between need not be JSON (runner-contract §8.6). */
+function messageIn(text: string): string {
+  try {
+    return readText(asObject(JSON.parse(text)) ?? {}, "message")?.slice(0, 200) ?? "no message";
+  } catch {
+    return "no message";
+  }
 }
 
 function retryAfterOf({ status, headers }: Response): number | undefined {

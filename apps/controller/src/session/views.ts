@@ -8,7 +8,7 @@ import type { CommandView, VmFilter, VmView } from "./desk.ts";
 /** What operators see. */
 export async function findVm(store: Store, vmId: string): Promise<VmView> {
   const found = await store.transact((tx) =>
-    sql<VmRow>`select ${columnList(vmsTable)} from vms where vm_id = ${vmId}`.execute(tx),
+    sql<ShownVm>`select ${shownColumns} from vms where vm_id = ${vmId}`.execute(tx),
   );
   const row = found.rows[0];
   if (row === undefined)
@@ -23,7 +23,7 @@ export async function listVms(
 ): Promise<{ vms: VmView[]; nextCursor: string | null }> {
   const after = filter.cursor === undefined ? null : readCursor(filter.cursor);
   const page = await store.transact((tx) =>
-    sql<VmRow>`select ${columnList(vmsTable)} from vms
+    sql<ShownVm>`select ${shownColumns} from vms
       where (${after}::text is null or vm_id > ${after}::text)
         and (${filter.poolId ?? null}::text is null or pool_id = ${filter.poolId ?? null}::text)
         and (${filter.orgId ?? null}::text is null or org_id = ${filter.orgId ?? null}::text)
@@ -45,9 +45,14 @@ function readCursor(cursor: string): string {
   return text.slice(3).replaceAll("\0", "");
 }
 
-export function toVmView(row: VmRow): VmView {
+type ShownVm = VmRow & { ackedSeq: number };
+
+const shownColumns = sql`${columnList(vmsTable)}, coalesce((select acked_seq from incarnations i
+  where i.vm_id = vms.vm_id and i.incarnation = vms.incarnation), 0)::float8 as "ackedSeq"`;
+
+function toVmView(row: ShownVm): VmView {
   const { sessionEpoch, sessionChannel, registrations: _r, commandSeq: _c, ...rest } = row;
-  return { ...rest, epoch: sessionEpoch, channel: sessionChannel, ackedSeq: 0 };
+  return { ...rest, epoch: sessionEpoch, channel: sessionChannel };
 }
 
 export function toCommandView(row: CommandRow): CommandView {
