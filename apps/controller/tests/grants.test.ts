@@ -95,8 +95,6 @@ it.each([
     .issue(wish("vm-1"), never)
     .catch((error: unknown) => error);
   expect(refused).toMatchObject({ name: "MigError", code });
-  const hint =
-    fault !== undefined && "headers" in fault ? Number(fault.headers["retry-after"]) * 1000 : undefined;
   const hintS = fault !== undefined && "headers" in fault ? Number(fault.headers["retry-after"]) : undefined;
   if (hintS !== undefined) expect(refused).toMatchObject({ retryAfterMs: hintS * 1_000 });
 });

@@ -86,7 +86,7 @@ describe("a log line", () => {
       {
         registration_token: "AHTX1234567890123456",
         nested: { Authorization: "Bearer abc", jit_config: "e30=" },
-        note: "sent ghs_abcdefghijklmnopqrstuvwxyz0123456789 and correct horse battery",
+        note: "sent ghs_abcdefghijklmnopqrst and correct horse battery",
         error: new Error("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc"),
       },
       "with Bearer xyz123",
