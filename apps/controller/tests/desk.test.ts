@@ -71,6 +71,42 @@ describe.each(engines)("the watch on $name", (engine) => {
     await database.drop();
   });
 
+  it("a VM that was written off mid-job still tells how the job ended; an order for a VM that is away waits for it", async () => {
+    const database = await engine.create();
+    const store = await database.open();
+    const open = openTestDesk(store);
+    const vm = newName();
+    await open.desk.recordEvents(vm, [event(vm, 1, "job_started", { job_id: "j", run_id: "1" })]);
+    const ordered = await open.desk.queueCommand("vm-never-seen", {
+      type: "drain",
+      parameters: {},
+      by: "test",
+    });
+    const isLost = async () => (await open.desk.findVm(vm)).state === "lost";
+    await waitFor("lost", isLost);
+    const results = () =>
+      store.transact((tx) =>
+        sql<{ result: string }>`select result from jobs where vm_id = ${vm}`.execute(tx),
+      );
+    expect((await results()).rows).toEqual([{ result: "unknown" }]);
+    await open.desk.recordEvents(vm, [
+      event(vm, 2, "job_completed", { job_id: "j", run_id: "1", success: true }),
+    ]);
+    expect((await results()).rows).toEqual([{ result: "succeeded" }]);
+    expect(await open.desk.findVm(vm)).toMatchObject({
+      state: "lost",
+      runnerState: "offline",
+      currentJob: null,
+    });
+    const waiting = await store.transact((tx) =>
+      sql<{ state: string }>`select state from commands where id = ${ordered.id}`.execute(tx),
+    );
+    expect(waiting.rows).toEqual([{ state: "pending" }]);
+    await open[Symbol.asyncDispose]();
+    await store[Symbol.asyncDispose]();
+    await database.drop();
+  });
+
   it("writes nobody off at once when the whole fleet falls silent", async () => {
     const database = await engine.create();
     const store = await database.open();

@@ -1,5 +1,5 @@
 import { uuid7 } from "@mig/kit";
-import { MigError, supersedingTypes } from "@mig/lifecycle";
+import { isTerminal, MigError, supersedingTypes } from "@mig/lifecycle";
 import { type CommandType, isCommandType, type JsonObject, limits } from "@mig/protocol";
 import type { FlowContext } from "../context.ts";
 import type { CommandRow } from "../store/rows.ts";
@@ -39,7 +39,8 @@ export function queueCommand({ unit, vm, nowMs, rules }: FlowContext, order: Com
     urgent: isUrgent(order),
     state: "pending",
     attempt: 0,
-    incarnation: vm.incarnation === "" ? null : vm.incarnation,
+    // For a VM that is not there the order waits for whichever boot comes.
+    incarnation: vm.life === 0 || isTerminal(vm.state) ? null : vm.incarnation,
     sessionEpoch: null,
     createdBy: order.by,
     message: null,

@@ -1,4 +1,5 @@
 import { uuid7 } from "@mig/kit";
+import { isTerminal } from "@mig/lifecycle";
 import { type JobData, type JobResult, jobToJson, writeJob } from "@mig/protocol";
 import type { FlowContext } from "../context.ts";
 
@@ -9,8 +10,10 @@ import type { FlowContext } from "../context.ts";
 export function openJob({ unit, vm, nowMs }: FlowContext, job: JobData): void {
   const startedAtMs = job.startedAtMs ?? nowMs;
   const open = unit.openJob(vm.vmId);
-  vm.currentJob = jobToJson({ ...job, startedAtMs, status: "running" });
-  vm.runnerState = "running";
+  if (!isTerminal(vm.state)) {
+    vm.currentJob = jobToJson({ ...job, startedAtMs, status: "running" });
+    vm.runnerState = "running";
+  }
   if (open !== undefined) {
     // The same job told with more detail (stdout first, the hook a moment later).
     open.jobId = job.jobId === "" ? open.jobId : job.jobId;
@@ -33,13 +36,16 @@ export function openJob({ unit, vm, nowMs }: FlowContext, job: JobData): void {
   });
 }
 
-/** Ends the open job, if there is one. The result stays `unknown` until evidence says more. */
-export function endJob({ unit, vm, nowMs }: FlowContext, result: JobResult, job?: JobData): void {
-  const open = unit.openJob(vm.vmId);
-  if (open !== undefined) {
-    open.result = result;
-    open.completedAtMs = nowMs;
-    if (job !== undefined) open.details = { ...open.details, ...writeJob(job) };
-  }
+/**
+ * Ends the open job, or says now how one ended that could not be told before: a result stays `unknown` until
+ * evidence says more. Answers false when there is no such job.
+ */
+export function endJob({ unit, vm, nowMs }: FlowContext, result: JobResult, job?: JobData): boolean {
   vm.currentJob = null;
+  const ended = unit.openJob(vm.vmId) ?? unit.unsettledJob(vm.vmId, vm.incarnation);
+  if (ended === undefined) return false;
+  ended.result = result;
+  ended.completedAtMs ??= nowMs;
+  if (job !== undefined) ended.details = { ...ended.details, ...writeJob(job) };
+  return true;
 }

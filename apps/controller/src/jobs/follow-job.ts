@@ -1,4 +1,4 @@
-import { nextVmState } from "@mig/lifecycle";
+import { isTerminal, nextVmState } from "@mig/lifecycle";
 import { readCompleted, readJob, type VmEvent } from "@mig/protocol";
 import type { FlowContext } from "../context.ts";
 import { endJob, openJob } from "../events/job-ledger.ts";
@@ -23,14 +23,15 @@ export function noteJob(context: FlowContext, event: VmEvent): void {
 
 /** `job_completed`: it is over. The VM is not free by that: an ephemeral one shuts down next. */
 export function completeJob(context: FlowContext, event: VmEvent): void {
-  const { unit, vm, log } = context;
+  const { vm, log } = context;
   const job = readCompleted(event.data);
-  if (unit.openJob(vm.vmId) === undefined) {
-    openJob(context, { ...job, startedAtMs: job.startedAtMs ?? event.occurredAtMs - (job.durationMs ?? 0) });
-  }
   vm.state = nextVmState(vm.state, "job_completed");
-  vm.runnerState = "idle";
-  endJob(context, job.result, job);
+  if (!isTerminal(vm.state)) vm.runnerState = "idle";
+  if (!endJob(context, job.result, job)) {
+    // Its start was dropped: the job is on record all the same.
+    openJob(context, { ...job, startedAtMs: job.startedAtMs ?? event.occurredAtMs - (job.durationMs ?? 0) });
+    endJob(context, job.result, job);
+  }
   log.info(
     { job_id: job.jobId, run_id: job.runId, result: job.result, duration_ms: job.durationMs },
     "a job completed",

@@ -251,7 +251,7 @@ class PollSession implements LiveSession {
   readonly incarnation: string;
   readonly named: string | undefined;
   #wake: (() => void) | undefined;
-  #ended = false;
+  #ended: GoAway | undefined;
   #turn = 0;
   #lastMs = performance.now();
 
@@ -266,8 +266,8 @@ class PollSession implements LiveSession {
     this.#wake?.();
   }
 
-  end(_goAway: GoAway): void {
-    this.#ended = true;
+  end(goAway: GoAway): void {
+    this.#ended = goAway;
     this.#wake?.();
   }
 
@@ -296,8 +296,10 @@ class PollSession implements LiveSession {
         woken = true;
         wakeUp();
       };
-      if (this.#turn !== turn || this.#ended)
+      if (this.#turn !== turn || this.#ended?.reason === "superseded") {
         throw new MigError("superseded", `a newer request or stream of ${this.vmId} has taken over`);
+      }
+      if (this.#ended !== undefined) return this.#answer([]);
       const command = await deliver(this.vmId, this.epoch);
       if (command !== undefined) return this.#answer([command]);
       const leftMs = untilMs - performance.now();

@@ -15,7 +15,8 @@ import type { Sessions } from "./sessions.ts";
  * something waiting, and looks for VMs that have fallen silent. There is no leader: every replica may sweep, each
  * change is judged again under the VM's lock by the database's clock, so it happens once.
  *
- * A VM is silent only when this replica has not heard it *and* the table says so. Nobody is judged while we may be
+ * A VM that only an order has named (life 0) is not silent: it has never spoken. Others are silent only when
+ * this replica has not heard them *and* the table says so. Nobody is judged while we may be
  * the fault ourselves: for a grace period after the start, after the database was away, and after our own clock
  * tick came late (a stalled or suspended process). When many fall silent at once, they are written off very slowly.
  */
@@ -90,13 +91,15 @@ async function sweepSilence(parts: Parts, beats: Beats, brake: Brake, elapsedMs:
   const bounds = pace.silence;
   const found = await store.transact(async (tx) => {
     const silent = await sql<{ vmId: string }>`select vm_id as "vmId" from vms
-      where state not in ('terminated', 'lost') and reachability <> 'lost'
+      where state not in ('terminated', 'lost') and life > 0
         and last_seen < now() - ${bounds.unreachableAfterMs} * interval '1 millisecond'
       order by last_seen limit ${vmsPerSweep}`.execute(tx);
     if (silent.rows.length === 0) return { silent: [], live: 0 };
     const live = await sql<{
       n: number;
-    }>`select count(*)::float8 as n from vms where state not in ('terminated', 'lost')`.execute(tx);
+    }>`select count(*)::float8 as n from vms where state not in ('terminated', 'lost') and life > 0`.execute(
+      tx,
+    );
     return { silent: silent.rows.map((row) => row.vmId), live: live.rows[0]?.n ?? 0 };
   });
   const silent = found.silent.filter((vmId) => beats.silentMs(vmId) >= bounds.unreachableAfterMs);

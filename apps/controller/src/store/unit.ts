@@ -67,6 +67,13 @@ export class Unit {
     return this.#jobs.findLast((job) => job.vmId === vmId && job.completedAtMs === null);
   }
 
+  /** A job of this incarnation whose end nobody could tell: later evidence may. */
+  unsettledJob(vmId: string, incarnation: string): JobRow | undefined {
+    return this.#jobs.findLast(
+      (job) => job.vmId === vmId && job.incarnation === incarnation && job.result === "unknown",
+    );
+  }
+
   addJob(job: JobRow): JobRow {
     this.#jobs.push(job);
     return job;
@@ -182,7 +189,7 @@ async function loadUnit(tx: Tx, { vmIds, incarnations = [], commandIds = [] }: U
     where vm_id in ${ids} and (state in ('pending', 'sent', 'acknowledged') or id in ${textsIn(commandIds)})
     order by vm_id, seq`.execute(tx);
   const jobs = await sql<JobRow>`select ${columnList(jobsTable)} from jobs
-    where vm_id in ${ids} and completed_at is null order by started_at`.execute(tx);
+    where vm_id in ${ids} and (completed_at is null or result = 'unknown') order by started_at`.execute(tx);
   const known = [...new Set([...vms.rows.map((vm) => vm.incarnation), ...incarnations])];
   const cursors = await sql<IncarnationRow>`select ${columnList(incarnationsTable)} from incarnations
     where vm_id in ${ids} and incarnation in ${textsIn(known)}`.execute(tx);
