@@ -1,0 +1,189 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { waitFor } from "@mig/kit";
+import { asObject, readText, type Unknown } from "@mig/protocol";
+import { createAppKey, type Github, installRunner, type RunnerOptions, startGithub } from "@mig/sandbox";
+import { type Spawned, spawnProgram, stopAll } from "./spawn.ts";
+
+/**
+ * A whole system for a test: stand-in GitHub, a real controller process, real MIGlet processes with stand-in
+ * runners, all in one temporary directory and on loopback. `times` are a tenth of the field's.
+ */
+export interface House extends AsyncDisposable {
+  readonly dir: string;
+  readonly url: string;
+  readonly github: Github;
+  controller: Spawned;
+  /** Starts the controller again on the same data and ports. */
+  restartController(more?: string[]): Promise<void>;
+  startVm(vmId: string, options?: VmOptions): Promise<Vm>;
+  vm(vmId: string): Promise<Unknown>;
+  /** Resolves when the VM's field has the value. */
+  until(vmId: string, field: string, value: string, timeoutMs?: number): Promise<Unknown>;
+  order(vmId: string, type: string, parameters?: object): Promise<Unknown>;
+}
+
+export interface VmOptions {
+  runner?: RunnerOptions;
+  settings?: readonly string[];
+  channel?: string;
+}
+
+export interface Vm {
+  readonly vmId: string;
+  readonly home: string;
+  agent: Spawned;
+  /** Starts the agent again, as a service manager would. */
+  restart(): void;
+}
+
+export interface HouseOptions {
+  /** Arguments of mig-controller in place of the development ones. */
+  controllerArgs?: readonly string[];
+  databaseUrl?: string;
+}
+
+export async function openHouse(options: HouseOptions = {}): Promise<House> {
+  const dir = await mkdtemp(join(tmpdir(), "mig-house-"));
+  const key = createAppKey();
+  const github = await startGithub({ publicKeyPem: key.publicKeyPem, pollMs: 1_000, sessionTtlMs: 1_000 });
+  const port = await freePort();
+  const grpcPort = await freePort();
+  const keyPath = join(dir, "app.pem");
+  await writeFile(keyPath, key.privateKeyPem, { mode: 0o600 });
+  const configPath = join(dir, "controller.yaml");
+  const pool = {
+    runner_url: `${github.webUrl}/acme`,
+    runner_group: "Default",
+    labels: ["self-hosted", "linux", "x64"],
+  };
+  const config = {
+    github: { api_url: github.url, app_id: String(github.appId), private_key_file: keyPath },
+    default_pool: { ...pool, registration: "jit" },
+  };
+  await writeFile(configPath, JSON.stringify(config));
+  const url = `http://127.0.0.1:${port}`;
+  const paces = [
+    "--heartbeat-interval",
+    "1s",
+    "--unreachable-after",
+    "4s",
+    "--lost-after",
+    "10s",
+    "--lost-with-job-after",
+    "30s",
+  ];
+  const args = [
+    ...["--listen", `127.0.0.1:${port}`, "--grpc-listen", `127.0.0.1:${grpcPort}`],
+    ...["--data-dir", join(dir, "data"), "--log-format", "json", "--command-ack-timeout", "1s"],
+    ...(options.databaseUrl === undefined ? [] : ["--database-url", options.databaseUrl]),
+    ...(options.controllerArgs ?? ["--dev", "--config", configPath, ...paces]),
+  ];
+  const startController = async (more: string[] = []): Promise<Spawned> => {
+    const controller = spawnProgram("apps/controller/bin/mig-controller.js", [...args, ...more]);
+    await waitFor(
+      "the controller to answer",
+      () => {
+        if (controller.exitCode() !== undefined) throw new Error(JSON.stringify(controller.lines.at(-1)));
+        return fetch(`${url}/livez`).then((answer) => answer.ok);
+      },
+      { timeoutMs: 20_000 },
+    );
+    return controller;
+  };
+  const get = async (path: string): Promise<Unknown> =>
+    asObject(await (await fetch(url + path)).json()) ?? {};
+
+  const house: House = {
+    dir,
+    url,
+    github,
+    controller: await startController(),
+    async restartController(more) {
+      house.controller = await startController(more);
+    },
+    async startVm(vmId, { runner = {}, settings = [], channel = "auto" } = {}) {
+      const home = join(dir, vmId);
+      const runnerDir = join(home, "actions-runner");
+      await installRunner(runnerDir, { timeFactor: 0.02, ...runner });
+      const yaml = [
+        `pool_id: pool-a`,
+        `vm_id: ${vmId}`,
+        `org_id: acme`,
+        `controller: { endpoint: "${url}", channel: ${channel} }`,
+        `runner: { dir: "${runnerDir}", allow_root: true }`,
+        `state_dir: "${join(home, "state")}"`,
+        `heartbeat: { interval: 1s }`,
+        ...settings,
+      ];
+      await writeFile(join(home, "miglet.yaml"), `${yaml.join("\n")}\n`);
+      const start = (): Spawned =>
+        spawnProgram("apps/miglet/bin/miglet.js", ["--config", join(home, "miglet.yaml")]);
+      const vm: Vm = {
+        vmId,
+        home,
+        agent: start(),
+        restart() {
+          vm.agent = start();
+        },
+      };
+      return vm;
+    },
+    vm: (vmId) => get(`/api/v1/vms/${vmId}`),
+    until: (vmId, field, value, timeoutMs = 15_000) =>
+      waitFor(
+        `${vmId} to have ${field} ${value}`,
+        async () => {
+          const vm = await get(`/api/v1/vms/${vmId}`);
+          return readText(vm, field) === value ? vm : undefined;
+        },
+        { timeoutMs },
+      ),
+    async order(vmId, type, parameters = {}) {
+      const answer = await fetch(`${url}/api/v1/vms/${vmId}/commands`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ type, parameters }),
+      });
+      return { status: answer.status, ...asObject(await answer.json()) };
+    },
+    async [Symbol.asyncDispose]() {
+      await stopRunners(dir);
+      await stopAll();
+      await github.close();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+  return house;
+}
+
+/** Runners outlive their agents on purpose; those of this house end with it. Found by the directory they work in. */
+async function stopRunners(dir: string): Promise<void> {
+  for (const entry of await readdir("/proc").catch(() => [])) {
+    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
+    const command = await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "");
+    if (!command.includes(`${dir}/`) || !command.includes("actions-runner/")) continue;
+    try {
+      process.kill(Number(entry), "SIGKILL");
+    } catch {
+      // It has just ended by itself.
+    }
+  }
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() =>
+        typeof address === "object" && address !== null
+          ? resolve(address.port)
+          : reject(new Error("no port")),
+      );
+    });
+  });
+}
