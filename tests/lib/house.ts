@@ -147,7 +147,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
         headers: { "content-type": "application/json" },
         body: JSON.stringify({ type, parameters }),
       });
-      return { status: answer.status, ...asObject(await answer.json()) };
+      return { http: answer.status, ...asObject(await answer.json()) };
     },
     async [Symbol.asyncDispose]() {
       await stopRunners(dir);
