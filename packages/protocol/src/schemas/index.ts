@@ -1,0 +1,17 @@
+/** TypeBox schemas of every HTTP body and answer: validation, static types and OpenAPI from one definition. */
+export type { Static, TSchema } from "typebox";
+export {
+  AckAnswer,
+  AckBody,
+  CommandsAnswer,
+  EventAnswer,
+  EventBody,
+  EventsBody,
+  GrantAnswer,
+  GrantBody,
+  HeartbeatAnswer,
+  HeartbeatBody,
+  PollQuery,
+} from "./agent.ts";
+export { CommandView, OrderBody, VmsAnswer, VmsQuery, VmView } from "./operator.ts";
+export { CommandPath, ErrorAnswer, HealthAnswer, Id, ReadyQuery, VmPath } from "./shared.ts";
