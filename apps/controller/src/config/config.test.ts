@@ -1,0 +1,229 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { inspect } from "node:util";
+import { afterAll, describe, expect, test } from "vitest";
+import { buildConfig, type Outcome } from "./config.ts";
+import { readInvocation } from "./env.ts";
+import { nearest } from "./nearest.ts";
+import { flagOf, settingNames, variableOf } from "./settings.ts";
+import { showHelp, showProblems, showSettings } from "./show.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "mig-config-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+function file(name: string, content: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+function read(argv: string[], env: Record<string, string> = {}): Outcome {
+  return buildConfig(readInvocation(argv, env));
+}
+
+function configOf(argv: string[], env: Record<string, string> = {}) {
+  const outcome = read(argv, env);
+  if (!outcome.ok) throw new Error(showProblems(outcome.problems));
+  return outcome.config;
+}
+
+function problemsOf(argv: string[], env: Record<string, string> = {}): string {
+  const outcome = read(argv, env);
+  return outcome.ok ? "" : showProblems(outcome.problems);
+}
+
+const agentToken = file("agent.token", "agent-token-0123456789\n");
+const operatorToken = file("operator.token", "operator-token-0123456789\n");
+const appKey = file(
+  "app.pem",
+  "-----BEGIN RSA PRIVATE KEY-----\nnot really\n-----END RSA PRIVATE KEY-----\n",
+);
+const normal = [
+  ...["--agent-token-file", agentToken, "--operator-token-file", operatorToken],
+  ...["--github-app-id", "7", "--github-private-key-file", appKey, "--runner-url", "https://github.com/acme"],
+];
+
+describe("where a setting comes from", () => {
+  const yaml = file(
+    "order.yaml",
+    "heartbeat_interval: 1s\nlost_after: 3m\nlabels: [a, b]\ngithub:\n  api_url: http://127.0.0.1:1/\n",
+  );
+
+  test("a flag wins over its variable, that over the file, that over the default", () => {
+    expect(configOf(["--sample"]).pace.heartbeatIntervalMs).toBe(15_000);
+    expect(configOf(["--sample", "--config", yaml]).pace.heartbeatIntervalMs).toBe(1_000);
+    const env = { MIG_HEARTBEAT_INTERVAL: "2s", MIG_CONFIG: yaml };
+    expect(configOf(["--sample"], env).pace).toMatchObject({
+      heartbeatIntervalMs: 2_000,
+      lostAfterMs: 180_000,
+    });
+    expect(configOf(["--sample", "--heartbeat-interval=4s"], env).pace.heartbeatIntervalMs).toBe(4_000);
+  });
+
+  test("lists and groups of the file mean what the flags mean", () => {
+    const config = configOf([...normal, "--config", yaml]);
+    expect(config.defaultPool?.labels).toEqual(["a", "b"]);
+    expect(config.github?.apiUrl).toBe("http://127.0.0.1:1");
+  });
+
+  test("DATABASE_URL is understood, and an empty variable is an unset one", () => {
+    const config = configOf(["--sample"], { DATABASE_URL: "postgres://u:p4ssw0rd@h/d", MIG_LISTEN: "" });
+    expect(config.databaseUrl?.reveal()).toBe("postgres://u:p4ssw0rd@h/d");
+    expect(config.listen).toEqual({ host: "127.0.0.1", port: 8080 });
+  });
+
+  test("the grace after a start follows unreachable_after unless it is set", () => {
+    expect(configOf(["--sample", "--unreachable-after", "50s"]).startupGraceMs).toBe(50_000);
+    expect(configOf(["--sample", "--startup-grace", "0"]).startupGraceMs).toBe(0);
+  });
+
+  test("the second port can be off", () => {
+    expect(configOf(["--sample", "--grpc-listen", "off"]).grpcListen).toBeUndefined();
+  });
+});
+
+describe("pools", () => {
+  test("take from the default pool what they leave out", () => {
+    const path = file(
+      "pools.yaml",
+      "default_pool: { runner_url: https://github.com/acme, labels: [x] }\npools:\n  - { id: p1 }\n  - { id: p2, org_id: o2, labels: 'y,z', registration: token, legacy_agents: true, reuse: true }\n",
+    );
+    const { pools } = configOf([...normal, "--config", path]);
+    expect(pools).toEqual([
+      {
+        id: "p1",
+        orgId: "default",
+        runnerUrl: "https://github.com/acme",
+        runnerGroup: "default",
+        labels: ["x"],
+        registration: "jit",
+        legacyAgents: false,
+        reuse: false,
+      },
+      {
+        id: "p2",
+        orgId: "o2",
+        runnerUrl: "https://github.com/acme",
+        runnerGroup: "default",
+        labels: ["y", "z"],
+        registration: "token",
+        legacyAgents: true,
+        reuse: true,
+      },
+    ]);
+  });
+
+  test("without any of them nobody can register, which is said", () => {
+    const without = normal.slice(0, -2);
+    expect(problemsOf(without)).toContain("a list of pools");
+  });
+});
+
+describe("what is wrong is told at once, with the source and the remedy", () => {
+  test("several mistakes of several sources", () => {
+    const yaml = file(
+      "bad.yaml",
+      "lost_afer: 3m\ngithub: { app_idd: 1 }\npools:\n  - { id: ../x, labels: [-rf, 'a b'], registration: jitt, reuse: 1, lables: [] }\n",
+    );
+    const told = problemsOf(["--sample", "--lisen", "x", "--config", yaml, "--command-expiry", "5"], {
+      MIG_LISTEN: "nowhere",
+      MIG_LOST_AFTER: "1s",
+    });
+    for (const part of [
+      "--lisen is not a flag of mig-controller; did you mean --listen?",
+      "bad.yaml: lost_afer is not a setting; did you mean lost_after?",
+      "bad.yaml: github.app_idd is not a setting; did you mean github.app_id?",
+      'command_expiry "5" (--command-expiry): it needs a unit; write 5s',
+      'listen "nowhere" (MIG_LISTEN): it must be HOST:PORT',
+      'lost_after "1s" (MIG_LOST_AFTER): it must be longer than unreachable_after',
+      'pools[0] has a key "lables" that is not known; did you mean labels?',
+      "pools[0] .id is missing or not an id",
+      "pools[0] .registration is jit or token",
+      "pools[0] .reuse is true or false",
+      'pools[0] .labels hold "-rf"',
+    ]) {
+      expect(told).toContain(part);
+    }
+    expect(told).toContain("11 settings are wrong");
+  });
+
+  test.each([
+    [["--sample", "--listen", "0.0.0.0:8080"], "sample mode listens on loopback only"],
+    [["--dev", "--grpc-listen", "10.0.0.1:1"], "dev mode listens on loopback only"],
+    [["--sample", "--dev"], "excludes --sample"],
+    [["--sample", "--listen", "off"], "cannot be off"],
+    [["--sample", "--listen", "127.0.0.1:70000"], "must be HOST:PORT"],
+    [["--sample", "--runner-url", "file:///etc"], "must be a URL"],
+    [["--sample", "--runner-url", "https://u:p@github.com/x"], "must not hold credentials"],
+    [["--sample", "--runner-url", "http://github.com/x"], "must begin with https://"],
+    [["--sample", "--database-url", "mysql://x"], "must begin with postgres://"],
+    [["--sample", "--heartbeat-interval", "0"], "must be at least 100ms"],
+    [["--sample", "--heartbeat-interval", "1e9h"], "must be a duration"],
+    [["--sample", "--log-level", "loud"], "must be one of debug, info, warn, error"],
+    [["--sample", "--labels", "a,-b"], "no leading"],
+    [["--sample", "--config", "nowhere.yaml"], "cannot be read"],
+    [["--sample", "--config"], "--config needs a value"],
+    [["serve"], "is not a command"],
+    [["--agent-token-file", agentToken, "--operator-token-file", agentToken], "another token"],
+    [["--agent-token-file", join(directory, "none")], "cannot be read: ENOENT"],
+    [["--agent-token-file", directory], "must be a file"],
+    [[], "agent_token_file is missing (--agent-token-file or MIG_AGENT_TOKEN_FILE)"],
+    [[], "github.app_id is missing"],
+  ])("%j → %s", (argv, part) => {
+    expect(problemsOf(argv)).toContain(part);
+  });
+
+  test.each([
+    ["a: [", "is not valid YAML"],
+    ["listen: x\nlisten: y", "is not valid YAML"],
+    ["f: !!js/function 'x'", "is not valid YAML"],
+    ["- a", "holds no keys"],
+    ["listen: { a: 1 }", "is one value"],
+    ["github: 1", "holds further keys"],
+    ["pools: {}", "pools is a list"],
+    ["pools: [{ id: a }, { id: a }]", "is there twice"],
+  ])("the file %j → %s", (content, part) => {
+    expect(problemsOf(["--sample", "--config", file("one.yaml", content)])).toContain(part);
+  });
+
+  test("a secret is in no message", () => {
+    expect(problemsOf(["--sample", "--database-url", "hunter2-hunter2"])).not.toContain("hunter2");
+  });
+});
+
+describe("what is shown", () => {
+  test("help names every flag, its variable and its default", () => {
+    const help = showHelp();
+    for (const name of settingNames) {
+      expect(help).toContain(`${flagOf(name)} `.trimEnd());
+      expect(help).toContain(variableOf(name));
+    }
+    expect(help).toContain("default 127.0.0.1:8080");
+  });
+
+  test("the settings in effect name their sources and hold no secret", () => {
+    const outcome = read(["--sample", "--registration-token", "very-secret-token"], { MIG_LOST_AFTER: "4m" });
+    const text = showSettings(outcome.effective, {}, false);
+    expect(text).toMatch(/^lost_after +4m {2}\(MIG_LOST_AFTER\)$/m);
+    expect(text).not.toContain("very-secret-token");
+    const json = JSON.parse(showSettings(outcome.effective, {}, true));
+    expect(json.settings).toContainEqual({
+      name: "registration_token",
+      value: "[secret]",
+      source: "--registration-token",
+    });
+  });
+
+  test("a secret prints as nothing", () => {
+    const { tokens } = configOf(normal);
+    expect(`${tokens?.agent} ${JSON.stringify(tokens)} ${inspect(tokens)}`).not.toContain("0123456789");
+    expect(tokens?.agent.matches("agent-token-0123456789")).toBe(true);
+    expect(tokens?.agent.matches("agent-token-012345678")).toBe(false);
+  });
+
+  test("nearest gives no far-fetched guess", () => {
+    expect(nearest("lables", ["labels", "listen"])).toBe("labels");
+    expect(nearest("zzzzzz", ["labels", "listen"])).toBeUndefined();
+  });
+});

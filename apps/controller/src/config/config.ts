@@ -1,0 +1,259 @@
+import { readFileSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { type LogLevel, logLevels } from "@mig/kit";
+import type { Invocation, Problem } from "./env.ts";
+import { type PoolConfig, problemOfLabels, readPool, readPools } from "./pools.ts";
+import { Secret } from "./secret.ts";
+import type { SettingName } from "./settings.ts";
+import { type Address, type Effective, formatAddress, isLoopback, Values } from "./values.ts";
+
+/**
+ * sample  the sample controller of seeds 002 and 004: a fixed token, every message also in a file
+ * dev     everything real except that nobody has to say who they are
+ * normal  agents and operators bring bearer tokens, GitHub gives the grants
+ *
+ * The first two listen on loopback only: without authentication whoever reaches the port owns the fleet.
+ */
+export type Mode = "sample" | "dev" | "normal";
+
+export interface Config {
+  mode: Mode;
+  listen: Address;
+  /** Undefined: there is no second port. */
+  grpcListen: Address | undefined;
+  /** Absolute. */
+  dataDir: string;
+  databaseUrl: Secret | undefined;
+  /** Undefined in sample and dev mode: nobody is asked. */
+  tokens: { agent: Secret; operator: Secret } | undefined;
+  registrationToken: Secret;
+  /** Undefined: grants are `registrationToken`. */
+  github: GitHubConfig | undefined;
+  pools: readonly PoolConfig[];
+  /** For VMs of a pool that is not listed; undefined = they are refused. */
+  defaultPool: PoolConfig | undefined;
+  pace: PaceConfig;
+  startupGraceMs: number;
+  shutdownGraceMs: number;
+  connectionTimeoutMs: number;
+  connectionsMax: number;
+  log: { level: LogLevel; format: "json" | "text" };
+}
+
+export interface GitHubConfig {
+  apiUrl: string;
+  appId: number;
+  privateKey: Secret;
+  installationId: number | undefined;
+}
+
+export interface PaceConfig {
+  heartbeatIntervalMs: number;
+  unreachableAfterMs: number;
+  lostAfterMs: number;
+  lostWithJobAfterMs: number;
+  commandAckMs: number;
+  commandExpiryMs: number;
+}
+
+export type Outcome =
+  | { ok: true; config: Config; effective: Effective[] }
+  | { ok: false; problems: Problem[]; effective: Effective[] };
+
+/** Everything that an invocation says, checked against itself. All problems at once, each with its remedy. */
+export function buildConfig(invocation: Invocation): Outcome {
+  const values = new Values(invocation.values, [...invocation.problems]);
+  const mode = readMode(values);
+  const github = readGitHub(values, mode);
+  const { pools, defaultPool } = readAllPools(values, invocation, mode, github !== undefined);
+  const pace = readPace(values);
+  const config: Config = {
+    mode,
+    listen: readListen(values),
+    grpcListen: values.address("grpc_listen"),
+    dataDir: resolve(values.text("data_dir") ?? "."),
+    databaseUrl: readDatabaseUrl(values),
+    tokens: readTokens(values, mode),
+    registrationToken: new Secret(values.text("registration_token") ?? ""),
+    github,
+    pools,
+    defaultPool,
+    pace,
+    startupGraceMs: values.durationMs("startup_grace", { otherwise: pace.unreachableAfterMs || 1, minMs: 0 }),
+    shutdownGraceMs: values.durationMs("shutdown_grace", { minMs: 0 }),
+    connectionTimeoutMs: values.durationMs("connection_timeout", { minMs: 50 }),
+    connectionsMax: values.count("connections_max") ?? 1,
+    log: {
+      level: values.choice("log_level", logLevels) ?? "info",
+      format: values.choice("log_format", ["json", "text"], mode === "normal" ? "json" : "text") ?? "json",
+    },
+  };
+  if (mode !== "normal") demandLoopback(values, config);
+  const { problems, effective } = values;
+  return problems.length === 0 ? { ok: true, config, effective } : { ok: false, problems, effective };
+}
+
+function readMode(values: Values): Mode {
+  const sample = values.switch("sample");
+  const dev = values.switch("dev");
+  if (sample && dev) values.refuse("dev", "excludes --sample; choose one");
+  return sample ? "sample" : dev ? "dev" : "normal";
+}
+
+function readListen(values: Values): Address {
+  const address = values.address("listen");
+  if (address === undefined && values.text("listen") === "off") {
+    values.refuse("listen", "cannot be off: the HTTP API is there");
+  }
+  return address ?? { host: "127.0.0.1", port: 0 };
+}
+
+function demandLoopback(values: Values, { mode, listen, grpcListen }: Config): void {
+  for (const [name, address] of [
+    ["listen", listen],
+    ["grpc_listen", grpcListen],
+  ] as const) {
+    if (address === undefined || isLoopback(address.host)) continue;
+    values.refuse(
+      name,
+      `would serve ${formatAddress(address)} without authentication: ${mode} mode listens on loopback only. ` +
+        `Listen on 127.0.0.1, or leave out --${mode} and set agent_token_file and operator_token_file`,
+    );
+  }
+}
+
+function readDatabaseUrl(values: Values): Secret | undefined {
+  const text = values.text("database_url");
+  if (text === undefined) return undefined;
+  if (!/^postgres(?:ql)?:\/\//.test(text))
+    values.refuse("database_url", "must begin with postgres:// or postgresql://");
+  return new Secret(text);
+}
+
+function readTokens(values: Values, mode: Mode): Config["tokens"] {
+  const agent = readSecretFile(values, "agent_token_file");
+  const operator = readSecretFile(values, "operator_token_file");
+  if (mode !== "normal") return undefined;
+  for (const name of ["agent_token_file", "operator_token_file"] as const) {
+    if (values.isWritten(name)) continue;
+    values.refuse(
+      name,
+      "names a file with a bearer token of at least 16 characters. To try MIG without, use --sample or --dev",
+    );
+  }
+  if (agent === undefined || operator === undefined) return undefined;
+  if (agent.matches(operator.reveal()))
+    values.refuse("operator_token_file", "must hold another token than agent_token_file");
+  return { agent, operator };
+}
+
+function readGitHub(values: Values, mode: Mode): GitHubConfig | undefined {
+  const apiUrl = values.url("github.api_url");
+  const appId = values.count("github.app_id");
+  const privateKey = readSecretFile(values, "github.private_key_file");
+  const installationId = values.count("github.installation_id");
+  if (mode === "sample") return undefined;
+  const isWanted =
+    mode === "normal" || values.isWritten("github.app_id") || values.isWritten("github.private_key_file");
+  if (!isWanted) return undefined;
+  if (!values.isWritten("github.app_id"))
+    values.refuse("github.app_id", "is the number of the GitHub App that registers runners");
+  if (!values.isWritten("github.private_key_file")) {
+    values.refuse("github.private_key_file", "names the PEM file of the GitHub App's private key");
+  } else if (privateKey !== undefined && !privateKey.reveal().includes("PRIVATE KEY-----")) {
+    values.refuse("github.private_key_file", "must be a PEM file with a private key");
+  }
+  return appId === undefined || privateKey === undefined
+    ? undefined
+    : { apiUrl, appId, privateKey, installationId };
+}
+
+function readAllPools(
+  values: Values,
+  { defaultPool: written, pools: list, fileName }: Invocation,
+  mode: Mode,
+  hasGitHub: boolean,
+): { pools: PoolConfig[]; defaultPool: PoolConfig | undefined } {
+  const base: PoolConfig = {
+    id: "default",
+    orgId: "default",
+    runnerUrl: values.url("runner_url"),
+    runnerGroup: values.text("runner_group") ?? "",
+    labels: values.list("labels"),
+    registration: hasGitHub ? "jit" : "token",
+    legacyAgents: mode === "sample",
+    reuse: false,
+  };
+  const labelProblem = problemOfLabels(base.labels);
+  if (labelProblem !== undefined) values.refuse("labels", labelProblem);
+  const pool =
+    written === undefined || written === null
+      ? base
+      : readPool(written, `${fileName}: default_pool`, base, values.problems);
+  const pools = readPools(
+    list,
+    fileName,
+    { ...pool, id: "", legacyAgents: mode === "sample" },
+    values.problems,
+  );
+  if (!hasGitHub && mode !== "normal" && [pool, ...pools].some((one) => one.registration === "jit")) {
+    values.problems.push({
+      message: `registration: jit needs a GitHub App, and ${mode} mode has none; write registration: token`,
+    });
+  }
+  // In normal mode a VM of an unlisted pool is somebody else's, unless the operator named a pool for all.
+  const isNamed = mode !== "normal" || pool !== base || values.isWritten("runner_url");
+  if (!isNamed && pools.length === 0)
+    values.refuse("runner_url", "or a list of pools in the file of --config says where runners register");
+  return { pools, defaultPool: isNamed ? pool : undefined };
+}
+
+function readPace(values: Values): PaceConfig {
+  const pace: PaceConfig = {
+    heartbeatIntervalMs: values.durationMs("heartbeat_interval", { minMs: 100 }),
+    unreachableAfterMs: values.durationMs("unreachable_after"),
+    lostAfterMs: values.durationMs("lost_after"),
+    lostWithJobAfterMs: values.durationMs("lost_with_job_after"),
+    commandAckMs: values.durationMs("command_ack_timeout", { minMs: 100 }),
+    commandExpiryMs: values.durationMs("command_expiry", { minMs: 1000 }),
+  };
+  const must = (holds: boolean, name: SettingName, rule: string): void => {
+    if (!holds) values.refuse(name, rule);
+  };
+  // Comparisons with a value that could not be read are false both ways: only its own problem is told.
+  must(
+    !(pace.unreachableAfterMs <= pace.heartbeatIntervalMs),
+    "unreachable_after",
+    "must be longer than heartbeat_interval",
+  );
+  must(!(pace.lostAfterMs <= pace.unreachableAfterMs), "lost_after", "must be longer than unreachable_after");
+  must(
+    !(pace.lostWithJobAfterMs < pace.lostAfterMs),
+    "lost_with_job_after",
+    "must not be shorter than lost_after",
+  );
+  must(
+    !(pace.commandExpiryMs <= pace.commandAckMs),
+    "command_expiry",
+    "must be longer than command_ack_timeout",
+  );
+  return pace;
+}
+
+function readSecretFile(values: Values, name: SettingName): Secret | undefined {
+  const path = values.text(name);
+  if (path === undefined) return undefined;
+  try {
+    const about = statSync(path);
+    if (!about.isFile() || about.size > 64 * 1024) {
+      values.refuse(name, "must be a file of at most 64 KiB");
+      return undefined;
+    }
+    const text = readFileSync(path, "utf8").trim();
+    if (text.length >= 16) return new Secret(text);
+    values.refuse(name, "holds fewer than 16 characters; make a token with: openssl rand -hex 32");
+  } catch (error) {
+    values.refuse(name, `cannot be read: ${(error as NodeJS.ErrnoException).code ?? "unknown error"}`);
+  }
+  return undefined;
+}

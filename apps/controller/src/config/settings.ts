@@ -1,0 +1,118 @@
+/**
+ * Every setting of the controller, once. Its flag, its variable and its place in the YAML file follow from the
+ * name: `github.api_url` is `--github-api-url`, `MIG_GITHUB_API_URL` and `github: { api_url: … }`. `--help`,
+ * `mig-controller config` and the documents are made from this table.
+ */
+export type SettingKind =
+  | "text"
+  | "switch"
+  | "duration"
+  | "address"
+  | "path"
+  | "url"
+  | "list"
+  | "choice"
+  | "count";
+
+export interface Setting {
+  readonly kind: SettingKind;
+  /** As a person would write it; absent = unset. */
+  readonly fallback?: string;
+  readonly choices?: readonly string[];
+  readonly isSecret?: boolean;
+  /** Further names of the variable, for what the world already calls it. */
+  readonly alsoEnv?: string;
+  readonly help: string;
+}
+
+export const settings = {
+  listen: { kind: "address", fallback: "127.0.0.1:8080", help: "HTTP and gRPC on one port" },
+  grpc_listen: { kind: "address", fallback: "127.0.0.1:50051", help: 'the same on a second port, or "off"' },
+  data_dir: { kind: "path", fallback: "./controller_data", help: "embedded database and sample files" },
+  database_url: {
+    kind: "text",
+    isSecret: true,
+    alsoEnv: "DATABASE_URL",
+    help: "a PostgreSQL server instead of the embedded database",
+  },
+  sample: {
+    kind: "switch",
+    fallback: "false",
+    help: "the sample controller: no GitHub, no authentication, loopback only",
+  },
+  dev: { kind: "switch", fallback: "false", help: "development: no authentication, loopback only" },
+  registration_token: {
+    kind: "text",
+    isSecret: true,
+    fallback: "AHTXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX",
+    help: "what sample mode hands to every VM; the default is a fake",
+  },
+  runner_url: {
+    kind: "url",
+    fallback: "https://github.com/testorg",
+    help: "default pool: where its runners register",
+  },
+  runner_group: { kind: "text", fallback: "default", help: "default pool: its runner group" },
+  labels: { kind: "list", fallback: "self-hosted,linux,x64", help: "default pool: its labels" },
+  agent_token_file: { kind: "path", help: "holds the bearer token of the agents" },
+  operator_token_file: { kind: "path", help: "holds the bearer token of the operators" },
+  "github.api_url": { kind: "url", fallback: "https://api.github.com", help: "GitHub's REST API" },
+  "github.app_id": { kind: "count", help: "the GitHub App" },
+  "github.private_key_file": { kind: "path", help: "the private key of the App (PEM)" },
+  "github.installation_id": { kind: "count", help: "its installation; found by organization when unset" },
+  heartbeat_interval: { kind: "duration", fallback: "15s", help: "how often agents report" },
+  unreachable_after: { kind: "duration", fallback: "45s", help: "silence after which a VM is unreachable" },
+  lost_after: { kind: "duration", fallback: "2m", help: "silence after which a VM is written off" },
+  lost_with_job_after: { kind: "duration", fallback: "5m", help: "the same while it runs a job" },
+  startup_grace: {
+    kind: "duration",
+    help: "nobody is called silent so long after a start; default: unreachable_after",
+  },
+  command_ack_timeout: {
+    kind: "duration",
+    fallback: "10s",
+    help: "an unacknowledged command is sent again after it",
+  },
+  command_expiry: { kind: "duration", fallback: "1h", help: "an undelivered command is dropped after it" },
+  shutdown_grace: {
+    kind: "duration",
+    fallback: "10s",
+    help: "time for requests under way when the controller stops",
+  },
+  connection_timeout: {
+    kind: "duration",
+    fallback: "10s",
+    help: "a connection that says nothing whole in it is closed",
+  },
+  connections_max: { kind: "count", fallback: "20000", help: "connections on each port" },
+  log_level: {
+    kind: "choice",
+    choices: ["debug", "info", "warn", "error"],
+    fallback: "info",
+    help: "what is logged",
+  },
+  log_format: {
+    kind: "choice",
+    choices: ["json", "text"],
+    help: "default: text in sample and development mode, else json",
+  },
+} as const satisfies Record<string, Setting>;
+
+export type SettingName = keyof typeof settings;
+export const settingNames = Object.keys(settings) as SettingName[];
+
+export function describe(name: SettingName): Setting {
+  return settings[name];
+}
+
+export function isSettingName(name: string): name is SettingName {
+  return Object.hasOwn(settings, name);
+}
+
+export function flagOf(name: SettingName): string {
+  return `--${name.replaceAll(/[._]/g, "-")}`;
+}
+
+export function variableOf(name: SettingName): string {
+  return `MIG_${name.replaceAll(".", "_").toUpperCase()}`;
+}

@@ -1,0 +1,96 @@
+import type { Log } from "@mig/kit";
+import { assertLimits, PRODUCT_VERSION } from "@mig/protocol";
+import type { Config } from "./config/config.ts";
+import { createGithubApi } from "./github/api.ts";
+import { createAppGrants } from "./github/app-grants.ts";
+import { createFixedGrants } from "./github/fixed-grants.ts";
+import type { GrantSource, Pool } from "./github/grant-source.ts";
+import { type Listeners, startListeners } from "./listen/listeners.ts";
+import { openDesk } from "./session/open-desk.ts";
+import { Registry } from "./session/registry.ts";
+import { openStore } from "./store/open-store.ts";
+
+/**
+ * Opens the parts in order and closes them in reverse: store, GitHub, desk, listeners. It serves until `signal`
+ * aborts; then it takes no new connection, sends the streams away, spread over time, finishes what is under way and
+ * closes the store. The answer is the process's exit code.
+ */
+export async function runController(config: Config, log: Log, signal: AbortSignal): Promise<number> {
+  assertLimits();
+  const end = new AbortController();
+  await using store = await openStore({
+    dataDir: config.dataDir,
+    ...(config.databaseUrl === undefined ? {} : { databaseUrl: config.databaseUrl.reveal() }),
+  });
+  const poolOf = createPools(config);
+  const registry = new Registry();
+  const opened = openDesk({
+    store,
+    registry,
+    grants: createGrantSource(config, poolOf, end.signal),
+    rules: {
+      commandExpiryMs: config.pace.commandExpiryMs,
+      commandAckMs: config.pace.commandAckMs,
+      registrationsMax: 3,
+    },
+    pace: {
+      heartbeatIntervalMs: config.pace.heartbeatIntervalMs,
+      silence: config.pace,
+      graceMs: config.startupGraceMs,
+      sweepMs: Math.min(1_000, config.pace.heartbeatIntervalMs),
+    },
+    log,
+    signal: end.signal,
+    poolOf,
+  });
+  let listeners: Listeners | undefined;
+  try {
+    let stopping = false;
+    const health = { isReady: () => !stopping, isStoreReachable: () => store.isReachable() };
+    listeners = await startListeners({ config, desk: opened.desk, log, health, signal });
+    const { httpAddress, grpcAddress } = listeners;
+    const where = { http: httpAddress, grpc: grpcAddress, store: store.kind, mode: config.mode };
+    log.info({ version: PRODUCT_VERSION, ...where }, "the controller is ready");
+    await aborted(signal);
+    stopping = true;
+    log.info({ sessions: registry.size }, "the controller stops");
+    // The agents come back spread over the grace, to another replica or to the next start of this one.
+    registry.endAll("shutting_down", config.shutdownGraceMs);
+  } finally {
+    await listeners?.close(config.shutdownGraceMs);
+    end.abort();
+    await opened[Symbol.asyncDispose]();
+  }
+  return 0;
+}
+
+function createPools(config: Config): (poolId: string) => Pool | undefined {
+  const listed = new Map(config.pools.map((pool) => [pool.id, pool]));
+  return (poolId) => listed.get(poolId) ?? config.defaultPool;
+}
+
+function createGrantSource(
+  config: Config,
+  poolOf: (poolId: string) => Pool | undefined,
+  signal: AbortSignal,
+): GrantSource {
+  const { github } = config;
+  if (github === undefined) return createFixedGrants(config.registrationToken.reveal());
+  const api = createGithubApi(
+    {
+      apiUrl: github.apiUrl,
+      appId: String(github.appId),
+      privateKey: github.privateKey.reveal(),
+      ...(github.installationId === undefined ? {} : { installationId: String(github.installationId) }),
+    },
+    signal,
+  );
+  return createAppGrants(api, poolOf);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
