@@ -1,0 +1,71 @@
+import { parseDurationMs } from "@mig/kit";
+import { MigError } from "@mig/lifecycle";
+import { maybe, toJsonObject } from "@mig/protocol";
+import {
+  CommandView,
+  ErrorAnswer,
+  OrderBody,
+  VmPath,
+  VmsAnswer,
+  VmsQuery,
+  VmView,
+} from "@mig/protocol/schemas";
+import { ask } from "../../../auth.ts";
+import type { HttpParts } from "../../http-app.ts";
+import { renderCommand, renderVm } from "../../render.ts";
+import type { Routes } from "../../routes.ts";
+
+const pageDefault = 100;
+
+/** What operators see of VMs, and what they may tell them. */
+export function vms(routes: Routes, { desk, gate }: HttpParts): void {
+  const tags = ["operator"];
+  const onRequest = ask(gate, "operator");
+
+  routes.get(
+    "/api/v1/vms",
+    { schema: { tags, querystring: VmsQuery, response: { 200: VmsAnswer, "4xx": ErrorAnswer } }, onRequest },
+    async ({ query }) => {
+      const page = await desk.listVms({
+        limit: Math.min(1_000, Number(query.limit ?? pageDefault)),
+        ...maybe("poolId", query.pool_id),
+        ...maybe("orgId", query.org_id),
+        ...maybe("state", query.state),
+        ...maybe("reachability", query.reachability),
+        ...maybe("cursor", query.cursor),
+      });
+      return { vms: page.vms.map(renderVm), next_cursor: page.nextCursor };
+    },
+  );
+
+  routes.get(
+    "/api/v1/vms/:vm_id",
+    { schema: { tags, params: VmPath, response: { 200: VmView, "4xx": ErrorAnswer } }, onRequest },
+    async ({ params }) => renderVm(await desk.findVm(params.vm_id)),
+  );
+
+  routes.post(
+    "/api/v1/vms/:vm_id/commands",
+    {
+      schema: { tags, params: VmPath, body: OrderBody, response: { 201: CommandView, "4xx": ErrorAnswer } },
+      onRequest,
+    },
+    async ({ params, body }, reply) => {
+      const command = await desk.queueCommand(params.vm_id, {
+        type: body.type,
+        parameters: toJsonObject(body.parameters),
+        by: "operator",
+        ...maybe("expiresInMs", readExpiryMs(body.expires_in)),
+      });
+      return reply.status(201).send(renderCommand(command));
+    },
+  );
+}
+
+function readExpiryMs(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const ms = parseDurationMs(text);
+  if (ms === undefined || ms === 0)
+    throw new MigError("invalid_request", 'expires_in is a duration, as in "1h"');
+  return ms;
+}

@@ -1,0 +1,82 @@
+import { parseDurationMs } from "@mig/kit";
+import { MigError } from "@mig/lifecycle";
+import { answerFromJson, commandToJson, limits, maybe } from "@mig/protocol";
+import {
+  AckAnswer,
+  AckBody,
+  CommandPath,
+  CommandsAnswer,
+  ErrorAnswer,
+  PollQuery,
+  VmPath,
+} from "@mig/protocol/schemas";
+import { ask } from "../../../../auth.ts";
+import type { HttpParts } from "../../../http-app.ts";
+import type { Routes } from "../../../routes.ts";
+
+/** GET …/commands (`?wait=25s` holds it), and the acknowledgements that answer what it brought. */
+export function commands(routes: Routes, { desk, gate, signal }: HttpParts): void {
+  routes.get(
+    "/api/v1/vms/:vm_id/commands",
+    {
+      schema: {
+        tags: ["agent"],
+        params: VmPath,
+        querystring: PollQuery,
+        response: { 200: CommandsAnswer, "4xx": ErrorAnswer },
+      },
+      onRequest: ask(gate, "agent"),
+    },
+    async ({ params: { vm_id: vmId }, query, headers }, reply) => {
+      if (headers.upgrade !== undefined) {
+        throw new MigError("refused", "the WebSocket channel is not served here; use gRPC or poll");
+      }
+      // The client has gone, or we are going: nobody is held any longer.
+      const gone = new AbortController();
+      const leave = (): void => gone.abort();
+      reply.raw.once("close", leave);
+      signal.addEventListener("abort", leave, { once: true });
+      if (signal.aborted) leave();
+      try {
+        const commands = await desk.poll(
+          vmId,
+          {
+            waitMs: readWaitMs(query.wait),
+            protocolVersion: Number(query.protocol_version ?? 0),
+            ...maybe("incarnation", query.incarnation === "" ? undefined : query.incarnation),
+            ...maybe("migletState", query.miglet_state === "" ? undefined : query.miglet_state),
+          },
+          gone.signal,
+        );
+        return { commands: commands.map(commandToJson), vm_id: vmId };
+      } finally {
+        signal.removeEventListener("abort", leave);
+      }
+    },
+  );
+
+  const ack = async (vmId: string, body: unknown, commandId?: string): Promise<object> => {
+    const command = await desk.answer(vmId, answerFromJson(body, commandId), false);
+    return { status: "acknowledged", vm_id: vmId, command_id: command.id, command_state: command.state };
+  };
+  const onRequest = ask(gate, "agent");
+  const response = { 200: AckAnswer, "4xx": ErrorAnswer };
+
+  routes.post(
+    "/api/v1/vms/:vm_id/commands/:command_id/ack",
+    { schema: { tags: ["agent"], params: CommandPath, body: AckBody, response }, onRequest },
+    async ({ params, body }) => ack(params.vm_id, body, params.command_id),
+  );
+  routes.post(
+    "/api/v1/vms/:vm_id/commands/ack",
+    { schema: { tags: ["agent"], params: VmPath, body: AckBody, response }, onRequest },
+    async ({ params, body }) => ack(params.vm_id, body),
+  );
+}
+
+function readWaitMs(text: string | undefined): number {
+  if (text === undefined || text === "") return 0;
+  const ms = parseDurationMs(text);
+  if (ms === undefined) throw new MigError("invalid_request", 'wait is a duration, as in "25s"');
+  return Math.min(ms, limits.commandWaitMsMax);
+}

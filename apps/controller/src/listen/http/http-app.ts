@@ -1,0 +1,136 @@
+import { createServer } from "node:http";
+import type { Socket } from "node:net";
+import swagger from "@fastify/swagger";
+import { type Log, pause, uuid7 } from "@mig/kit";
+import { limits, PRODUCT_VERSION } from "@mig/protocol";
+import fastify, { type FastifyReply, type FastifyRequest } from "fastify";
+import type { Desk } from "../../session/desk.ts";
+import type { Gate } from "../auth.ts";
+import { renderError } from "../error.ts";
+import type { Health } from "../health.ts";
+import type { SampleFiles } from "../sample-files.ts";
+import { commands } from "./api/v1/vms/commands.ts";
+import { events } from "./api/v1/vms/events.ts";
+import { heartbeat } from "./api/v1/vms/heartbeat.ts";
+import { registrationToken } from "./api/v1/vms/registration-token.ts";
+import { vms } from "./api/v1/vms.ts";
+import { commonHeaders } from "./headers.ts";
+import { health } from "./health.ts";
+import { answerBrokenRequest, messageOfSchemaErrors, refuseOddRequest } from "./odd-requests.ts";
+import type { FromSchemas } from "./routes.ts";
+import { answerUnknownPaths } from "./unknown-paths.ts";
+
+/** What a route may touch. */
+export interface HttpParts {
+  readonly desk: Desk;
+  readonly gate: Gate;
+  readonly health: Health;
+  readonly log: Log;
+  /** In sample mode only. */
+  readonly files: SampleFiles | undefined;
+  /** Ends held requests when the controller stops. */
+  readonly signal: AbortSignal;
+  readonly headersTimeoutMs: number;
+}
+
+/** A whole request may take so many times as long as its head: it may bring a megabyte over a bad line. */
+const bodyPatience = 3;
+
+export interface HttpApp {
+  take(socket: Socket): void;
+  /** Finishes what is under way; cuts what is not done after `graceMs`. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** The HTTP API (DESIGN §8). A route decodes, authenticates, calls the desk and encodes; it decides nothing. */
+export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
+  const { log } = parts;
+  const sockets = new Set<Socket>();
+  let isClosing = false;
+  const app = fastify({
+    bodyLimit: limits.messageBytesMax,
+    genReqId: () => uuid7(),
+    // "//api/…" is what an endpoint with a trailing slash makes of a path (reference/go-agent-wire.md §2).
+    rewriteUrl: (request) => (request.url ?? "/").replace(/^\/{2,}/, "/"),
+    // HEAD on GET …/commands would take a command and show it to nobody.
+    exposeHeadRoutes: false,
+    // Longer than any request head: an id that is too long is told so by its schema, not by "not found".
+    routerOptions: { maxParamLength: 32 * 1024 },
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
+    schemaErrorFormatter: (errors, where) => new Error(messageOfSchemaErrors(errors, where)),
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
+    forceCloseConnections: false,
+    return503OnClosing: false,
+    serverFactory: (handler) =>
+      createServer(
+        {
+          headersTimeout: parts.headersTimeoutMs,
+          requestTimeout: parts.headersTimeoutMs * bodyPatience,
+          // Told in our own words, like everything else that is odd.
+          requireHostHeader: false,
+          connectionsCheckingInterval: Math.min(1_000, parts.headersTimeoutMs),
+          keepAliveTimeout: 65_000,
+        },
+        handler,
+      ),
+    clientErrorHandler: answerBrokenRequest,
+  });
+
+  function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+    const { status, retryAfterMs, body } = renderError(error, request.id);
+    const fields = { request_id: request.id, method: request.method, url: request.url.slice(0, 200), status };
+    if (status === 500) log.error({ ...fields, error }, "a request failed");
+    else log.debug({ ...fields, code: body.error.code, reason: body.error.message }, "a request was refused");
+    if (retryAfterMs !== undefined)
+      void reply.header("retry-after", Math.max(1, Math.ceil(retryAfterMs / 1000)));
+    if (status === 401) void reply.header("www-authenticate", 'Bearer realm="mig"');
+    // The rest of a body that is too large is not worth reading.
+    if (status === 413) void reply.header("connection", "close");
+    return reply.status(status).headers(commonHeaders(request.id)).send(body);
+  }
+
+  // Answers are made by us and declared for OpenAPI; JSON.stringify keeps the keys that are not declared.
+  app.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
+  app.removeContentTypeParser("text/plain");
+  app.setErrorHandler(answerError);
+  app.addHook("onRequest", async (request, reply) => {
+    void reply.headers(commonHeaders(request.id));
+    if (isClosing) void reply.header("connection", "close");
+    refuseOddRequest(request);
+  });
+
+  await app.register(swagger, {
+    openapi: { openapi: "3.1.0", info: { title: "MIG Controller", version: PRODUCT_VERSION } },
+  });
+  const routes = app.withTypeProvider<FromSchemas>();
+  answerUnknownPaths(app);
+  health(routes, parts);
+  events(routes, parts);
+  heartbeat(routes, parts);
+  registrationToken(routes, parts);
+  commands(routes, parts);
+  vms(routes, parts);
+  routes.get("/api/v1/openapi.json", { schema: { hide: true } }, async () => app.swagger());
+  await app.ready();
+
+  // The door listens in this server's stead. `listening` is what makes Node watch over slow heads and bodies.
+  app.server.emit("listening");
+  return {
+    take(socket) {
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+      app.server.emit("connection", socket);
+    },
+    async close(graceMs) {
+      isClosing = true;
+      const untilMs = performance.now() + graceMs;
+      app.server.closeIdleConnections();
+      while (sockets.size > 0 && performance.now() < untilMs) {
+        await pause(20);
+        app.server.closeIdleConnections();
+      }
+      for (const socket of sockets) socket.destroy();
+      await app.close();
+    },
+  };
+}

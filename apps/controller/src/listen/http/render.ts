@@ -1,0 +1,56 @@
+import type { CommandView, VmView } from "../../session/desk.ts";
+
+/** What operators see, with the wire's names and RFC 3339 times. */
+export function renderVm(vm: VmView): object {
+  return {
+    vm_id: vm.vmId,
+    pool_id: vm.poolId,
+    org_id: vm.orgId,
+    state: vm.state,
+    reachability: vm.reachability,
+    runner_state: vm.runnerState,
+    miglet_state: vm.migletState,
+    current_job: vm.currentJob,
+    health: vm.health,
+    last_heartbeat: time(vm.lastHeartbeatMs),
+    last_seen: time(vm.lastSeenMs),
+    created_at: time(vm.createdAtMs),
+    updated_at: time(vm.updatedAtMs),
+    incarnation: vm.incarnation,
+    life: vm.life,
+    runner_name: vm.runnerName,
+    agent_version: vm.agentVersion,
+    protocol_version: vm.protocolVersion,
+    channel: vm.channel,
+    epoch: vm.epoch,
+    acked_seq: vm.ackedSeq,
+    drained: vm.drained,
+    problem: vm.problem,
+  };
+}
+
+export function renderCommand(command: CommandView): object {
+  return {
+    id: command.id,
+    vm_id: command.vmId,
+    seq: command.seq,
+    type: command.type,
+    command: command.type,
+    parameters: command.parameters,
+    state: command.state,
+    status: command.state,
+    attempt: command.attempt,
+    created_by: command.createdBy,
+    created_at: time(command.createdAtMs),
+    expires_at: time(command.expiresAtMs),
+    sent_at: time(command.sentAtMs),
+    acknowledged_at: time(command.acknowledgedAtMs),
+    finished_at: time(command.finishedAtMs),
+    message: command.message,
+    result: command.result,
+  };
+}
+
+function time(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString();
+}

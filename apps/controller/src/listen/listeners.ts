@@ -1,0 +1,115 @@
+import type { Log } from "@mig/kit";
+import type { Config } from "../config/config.ts";
+import { type Address, formatAddress, isLoopback } from "../config/values.ts";
+import type { Desk } from "../session/desk.ts";
+import { createGate } from "./auth.ts";
+import { type Door, openDoor } from "./door.ts";
+import { createGrpcEdge } from "./grpc/grpc-edge.ts";
+import type { Health } from "./health.ts";
+import { createHttpApp } from "./http/http-app.ts";
+import { openSampleFiles } from "./sample-files.ts";
+
+export interface ListenersSettings {
+  config: Config;
+  desk: Desk;
+  log: Log;
+  health: Health;
+  /** Ends held requests; `close` ends the rest. */
+  signal: AbortSignal;
+}
+
+export interface Listeners {
+  httpAddress: Address;
+  grpcAddress: Address | undefined;
+  /** Stops listening, says goodbye to streams, finishes requests, cuts what is left after `graceMs`. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** The stream of a refused agent from before MIG is kept for so long (reference/go-agent-wire.md §14.5). */
+const holdMs = 30_000;
+
+/** Opens the ports. Every port speaks HTTP and gRPC; `grpc_listen` is there because agents were told that number. */
+export async function startListeners({
+  config,
+  desk,
+  log,
+  health,
+  signal,
+}: ListenersSettings): Promise<Listeners> {
+  const gate = createGate(config.tokens);
+  const files = config.mode === "sample" ? openSampleFiles(config.dataDir, log) : undefined;
+  const legacyPools = new Set(config.pools.filter((pool) => pool.legacyAgents).map((pool) => pool.id));
+  const listed = new Set(config.pools.map((pool) => pool.id));
+  const http = await createHttpApp({
+    desk,
+    gate,
+    health,
+    log,
+    files,
+    signal,
+    headersTimeoutMs: config.connectionTimeoutMs,
+  });
+  const grpc = createGrpcEdge({
+    desk,
+    gate,
+    log,
+    files,
+    isLegacyPool: (id) =>
+      legacyPools.has(id) || (!listed.has(id) && config.defaultPool?.legacyAgents === true),
+    idleMs: config.connectionTimeoutMs,
+    holdMs,
+    retryMs: 1_000,
+  });
+
+  const doors: Door[] = [];
+  const open = async (address: Address): Promise<Address> => {
+    let nextFullMs = 0;
+    const door = await openDoor({
+      address,
+      connectionsMax: config.connectionsMax,
+      firstBytesMs: config.connectionTimeoutMs,
+      onHttp: (socket) => http.take(socket),
+      onGrpc: (socket) => grpc.take(socket),
+      onFull: () => {
+        if (performance.now() < nextFullMs) return; // one line for a flood, not one for each of its connections
+        nextFullMs = performance.now() + 10_000;
+        log.warn({ address: formatAddress(address) }, "connections are closed: connections_max is reached");
+      },
+    });
+    doors.push(door);
+    return door.address;
+  };
+  const close = async (graceMs: number): Promise<void> => {
+    for (const door of doors) door.stopListening();
+    await Promise.all([http.close(graceMs), grpc.close(graceMs)]);
+    for (const door of doors) door.destroyAll();
+    await files?.close();
+  };
+
+  try {
+    const httpAddress = await open(config.listen);
+    const grpcAddress = config.grpcListen === undefined ? undefined : await open(config.grpcListen);
+    announce(config, httpAddress, grpcAddress, log);
+    return { httpAddress, grpcAddress, close };
+  } catch (error) {
+    await close(0);
+    throw error;
+  }
+}
+
+function announce(config: Config, http: Address, grpc: Address | undefined, log: Log): void {
+  log.info(
+    { http: formatAddress(http), grpc: formatAddress(grpc ?? http), mode: config.mode },
+    "listening for agents and operators",
+  );
+  if (config.mode !== "normal") {
+    log.warn(
+      { mode: config.mode },
+      config.mode === "sample"
+        ? "SAMPLE MODE: no authentication, the same registration token for everybody. For trying out only"
+        : "DEVELOPMENT MODE: no authentication. For trying out only",
+    );
+  } else if (![http, grpc].every((address) => address === undefined || isLoopback(address.host))) {
+    log.warn({}, "tokens travel in clear text: put something that speaks TLS in front of these ports");
+  }
+}
