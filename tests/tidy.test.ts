@@ -44,9 +44,13 @@ const order: Record<string, readonly (readonly string[])[]> = {
     ["main"],
     ["miglet"],
     ["perform"],
-    ["life", "shutdown"],
-    ["boot", "link", "runner", "heartbeat"],
-    ["memory", "status"],
+    ["hands"],
+    ["keep-runner", "status"],
+    ["life"],
+    ["shutdown"],
+    ["boot"],
+    ["link", "runner", "heartbeat"],
+    ["memory"],
   ],
 };
 
@@ -200,6 +204,10 @@ it("ARCHITECTURE.md and the READMEs name files that exist", () => {
       ].flatMap((match) => (existsSync(join(root, match[1] ?? "")) ? [] : [`${path} names ${match[1]}`])),
     );
   expect(missing).toEqual([]);
+});
+
+it("every setting is documented, and nothing else is", () => {
+  execFileSync(process.execPath, ["scripts/document-settings.mjs", "--check"], { cwd: root, stdio: "pipe" });
 });
 
 it("the generated code is what proto/ says", () => {
