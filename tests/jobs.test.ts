@@ -25,7 +25,8 @@ interface Case {
 const cases: readonly Case[] = [
   { scenario: "ok", about: "succeeds", result: "succeeded", exitCode: 0 },
   { scenario: "fail", about: "fails", result: "failed", exitCode: 0 },
-  { scenario: "spoof", about: "has a name full of traps", result: "succeeded", exitCode: 0 },
+  // Its name writes a completion line of its own: what the runner prints cannot be believed, and is not.
+  { scenario: "spoof", about: "has a name full of traps", result: "unknown", exitCode: 0 },
   { scenario: "flood", about: "floods stdout with lines of a mebibyte", result: "succeeded", exitCode: 0 },
   { scenario: "setup-fail", about: "fails before its hooks run", result: "failed", exitCode: 0 },
   { scenario: "crash", about: "ends with the death of its Worker", result: "failed", exitCode: 0 },

@@ -1,4 +1,4 @@
-import { createAppKey, type Github, startGithub } from "@mig/sandbox";
+import { createAppKey, type Fault, type Github, startGithub } from "@mig/sandbox";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createGithubApi } from "../src/github/api.ts";
 import { createAppGrants } from "../src/github/app-grants.ts";
@@ -59,7 +59,12 @@ it("a hundred VMs at once buy one installation token", async () => {
   expect(bought).toHaveLength(1);
 });
 
-it.each([
+const refusals: [
+  name: string,
+  credentials: { privateKey?: string },
+  fault: Fault | undefined,
+  code: string,
+][] = [
   [
     "a key that is not the App's",
     { privateKey: createAppKey().privateKeyPem },
@@ -88,15 +93,16 @@ it.each([
   ["an App that is not installed", {}, { path: "/installation$", status: 404 }, "github_not_installed"],
   ["a name that is taken", {}, { path: "jitconfig", status: 409 }, "github_conflict"],
   ["a page of HTML", {}, { path: "jitconfig", status: 502, body: "<html>" }, "github_unavailable"],
-  ["a cut connection", {}, { path: "jitconfig", drop: "before" as const }, "github_unavailable"],
-])("%s is told apart", async (_name, { privateKey }, fault, code) => {
+  ["a cut connection", {}, { path: "jitconfig", drop: "before" }, "github_unavailable"],
+];
+it.each(refusals)("%s is told apart", async (_name, { privateKey }, fault, code) => {
   if (fault !== undefined) await github.addFault({ ...fault, times: 10 });
   const refused = await source(privateKey)
     .issue(wish("vm-1"), never)
     .catch((error: unknown) => error);
   expect(refused).toMatchObject({ name: "MigError", code });
-  const hintS = fault !== undefined && "headers" in fault ? Number(fault.headers["retry-after"]) : undefined;
-  if (hintS !== undefined) expect(refused).toMatchObject({ retryAfterMs: hintS * 1_000 });
+  const hintS = Number(fault?.headers?.["retry-after"]);
+  if (!Number.isNaN(hintS)) expect(refused).toMatchObject({ retryAfterMs: hintS * 1_000 });
 });
 
 it("an idle runner is let go; one that is gone already, too", async () => {

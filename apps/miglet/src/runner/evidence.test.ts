@@ -31,12 +31,13 @@ test("without a hook the job is announced after the grace and completed by what 
     worker(true, 101),
     line("Job a completed with result: Canceled", 120),
     worker(false, 125),
+    { kind: "exit", atMs: 130 },
   );
   expect(kinds(seen)).toEqual(["listening", "job_assigned", "job_started", "job_completed"]);
   expect(seen.at(-1)).toMatchObject({
     result: "cancelled",
     confidence: "likely",
-    durationMs: 124,
+    durationMs: 129,
     job: { jobName: "a" },
   });
 });
@@ -76,6 +77,15 @@ test("a completion line in a job's name, before or during its Worker, is not bel
     worker(false, 460),
   );
   expect(atEnd.at(-1)).toMatchObject({ kind: "job_completed", result: "unknown" });
+});
+
+test("a name that writes its own end is not believed when the job is shorter than a look at the processes", () => {
+  const forged = line("Job b completed with result: Succeeded", 2);
+  const start = [line("Running job: a", 1), forged, hook("started", 3), worker(false, 4)];
+  expect(kinds(run(...start))).not.toContain("job_completed");
+  const failed = line("Job a", 9);
+  const seen = run(...start, failed, forged, { kind: "exit", atMs: 20 });
+  expect(seen.at(-1)).toMatchObject({ kind: "job_completed", result: "unknown" });
 });
 
 test("text inside other lines means nothing", () => {

@@ -55,9 +55,9 @@ export interface JobEvidence {
   sawWorker: boolean;
   workerPresent: boolean;
   goneSinceMs: number | undefined;
-  /** Of the last completion line. */
+  /** Of the completion line. */
   said: JobResult | undefined;
-  /** A completion line came and the Worker worked on: the job's name writes such lines, so none is believed. */
+  /** A completion line came and the Worker worked on, or a second one came: the job's name writes such lines. */
   isImitated: boolean;
 }
 
@@ -149,8 +149,11 @@ export function judge(before: JobEvidence, evidence: Evidence, bounds: EvidenceB
       }
       const completed = completedLine.exec(evidence.text);
       // Before a job there is nothing to complete; "waiting" here means that somebody imitates.
-      if (completed !== null && state.phase !== "waiting" && !state.isImitated)
-        state.said = resultOf[completed[2] ?? ""] ?? "unknown";
+      if (completed !== null && state.phase !== "waiting") {
+        // The Listener prints the name when the job starts and again when it ends: a line inside comes twice.
+        if (state.said !== undefined) state.isImitated = true;
+        state.said = state.isImitated ? undefined : (resultOf[completed[2] ?? ""] ?? "unknown");
+      }
       break;
     }
     case "hook":
@@ -189,8 +192,8 @@ export function judge(before: JobEvidence, evidence: Evidence, bounds: EvidenceB
 }
 
 /**
- * No Worker: over at once when one was there and the Listener has said how it ended, else after a grace. A line
- * alone may be part of a job's name, printed before its Worker starts.
+ * No Worker for a while. The Listener of an ephemeral runner ends within it and settles the matter; to go by the
+ * first completion line would be to go by what may be part of the job's name.
  */
 function isOver(
   state: JobEvidence,
@@ -199,7 +202,6 @@ function isOver(
 ): boolean {
   if (look.present === true || (state.phase !== "assigned" && state.phase !== "started")) return false;
   const hadWorker = state.sawWorker || state.hasHook;
-  if (state.said !== undefined && hadWorker && look.present === false) return true;
   const goneForMs = look.atMs - Math.max(state.goneSinceMs ?? look.atMs, state.assignedAtMs);
   if (look.present === undefined) return state.said !== undefined && goneForMs >= bounds.goneMs;
   // Between the "Running job" line and its Worker lie the start of a process and a message to it.
