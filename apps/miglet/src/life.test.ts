@@ -1,0 +1,404 @@
+import { agentMoves, agentStates, mayMove } from "@mig/lifecycle";
+import { commandTypes, type JsonObject } from "@mig/protocol";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { begin } from "./life/resume.ts";
+import type { Effect, Found, Input, Rules, State } from "./life/words.ts";
+import { step } from "./life.ts";
+
+const rules: Rules = {
+  vmId: "vm-1",
+  labels: [],
+  reuse: false,
+  registrationsMax: 3,
+  retryFirstMs: 1_000,
+  retryCapMs: 30_000,
+  listenWithinMs: 300_000,
+  forceAfterMs: 300_000,
+  graceMs: 30_000,
+  aloneMs: 3_600_000,
+};
+const newborn: Found = {
+  resumed: false,
+  lastState: "initializing",
+  draining: false,
+  interrupted: [],
+  problems: [],
+};
+
+let commands = 0;
+const command = (type: string, parameters: JsonObject = {}): Input & { on: "command" } => {
+  commands += 1;
+  return { on: "command", command: { id: `c-${commands}`, type, parameters, createdAtMs: 0, attempt: 1 } };
+};
+const grant = { registration_token: "t", runner_url: "https://github.test/acme", runner_name: "r-1" };
+const job = { jobId: "build", runId: "7" };
+const exit = { meaning: "done", ranJob: true, message: "It ended." } as const;
+const observed = (observation: (Input & { on: "observed" })["observation"]): Input => ({
+  on: "observed",
+  observation,
+});
+const completed = observed({
+  kind: "job_completed",
+  job,
+  result: "succeeded",
+  source: "hook",
+  confidence: "certain",
+});
+const started = observed({ kind: "job_started", job, source: "hook", confidence: "certain" });
+
+/** From birth through these inputs. */
+function live(inputs: readonly Input[], found: Found = newborn, by: Rules = rules) {
+  const first = begin(found, by);
+  const told = {
+    state: first.state as State,
+    effects: [...first.effects] as Effect[],
+    last: [...first.effects] as Effect[],
+  };
+  for (const input of inputs) {
+    const next = step(told.state, input);
+    told.state = next.state;
+    told.last = [...next.effects];
+    told.effects.push(...next.effects);
+  }
+  const emitted = told.effects.flatMap((effect) => (effect.do === "emit" ? [effect.type] : []));
+  const finished = told.effects.flatMap((effect) => (effect.do === "finish" ? [effect] : []));
+  const does = (what: Effect["do"]): boolean => told.last.some((effect) => effect.do === what);
+  return { ...told, emitted, finished, does };
+}
+
+const ready: Input[] = [{ on: "checked" }, { on: "announced" }, { on: "link_up" }];
+const registering = (): Input[] => [...ready, command("register_runner", grant)];
+const idle = (): Input[] => [...registering(), observed({ kind: "listening" })];
+const working = (): Input[] => [...idle(), observed({ kind: "job_assigned", source: "stdout" }), started];
+
+/** One way into each state, and into each phase that behaves differently. */
+const ways: Record<string, () => Input[]> = {
+  initializing: () => [],
+  waiting_for_controller: () => [{ on: "checked" }],
+  ready: () => ready,
+  registering_runner: registering,
+  "registering_runner, giving up": () => [...registering(), { on: "timer", timer: "listen" }],
+  "registering_runner, pausing": () => [...registering(), failedTry],
+  idle,
+  job_running: working,
+  draining: () => [...idle(), command("drain")],
+  "draining, busy": () => [
+    ...working(),
+    command("drain"),
+    { on: "runner_drained", outcome: { kind: "busy" } },
+  ],
+  "shutting_down, stopping": () => [...working(), command("shutdown", { force: true })],
+  "shutting_down, last words": () => [...ready, command("shutdown")],
+  "shutting_down, over": () => [...ready, command("shutdown"), { on: "last_words_said" }],
+  error: () => [{ on: "checked", problem: { code: "prerequisite_missing", message: "No disk." } }],
+};
+const failedTry: Input = {
+  on: "runner_failed",
+  problem: { code: "runner_configure_failed", message: "GitHub said 500." },
+  isRetryable: true,
+};
+
+/** One of each input, and each command in its variants. */
+const inputs: (() => Input)[] = [
+  () => ({ on: "checked" }),
+  () => ({ on: "checked", problem: { code: "prerequisite_missing", message: "No disk." } }),
+  () => ({ on: "announced" }),
+  () => ({ on: "link_up" }),
+  () => ({ on: "link_down" }),
+  ...(["controller_refused", "incarnation_lost", "unauthenticated", "forbidden"] as const).map(
+    (code) => (): Input => ({ on: "refused", refusal: { code, message: "No." } }),
+  ),
+  ...commandTypes.map((type) => () => command(type)),
+  () => command("register_runner", grant),
+  () => command("register_runner", { jit_config: "e30=" }),
+  () => command("drain", { registration: "removed" }),
+  () => command("shutdown", { immediate: true }),
+  () => command("set_log_level", { level: "debug" }),
+  () => command("update_config", { heartbeat_interval: "30s", log_level: "warn" }),
+  () => command("dance"),
+  () => ({ on: "runner_started", runner: { name: "r-1", id: 7, labels: [] } }),
+  () => failedTry,
+  () => ({ ...failedTry, isRetryable: false }),
+  () => observed({ kind: "listening" }),
+  () => observed({ kind: "job_assigned", source: "worker" }),
+  () => started,
+  () => observed({ kind: "job_identified", job }),
+  () => observed({ kind: "job_finishing" }),
+  () => completed,
+  ...(
+    [
+      "done",
+      "removed",
+      "stopped",
+      "relaunch",
+      "crashed",
+      "version_deprecated",
+      "session_conflict",
+      "terminated_error",
+    ] as const
+  ).map(
+    (meaning) => (): Input => ({
+      on: "runner_exited",
+      exit: { meaning, ranJob: meaning === "done", message: "It ended." },
+    }),
+  ),
+  () => ({ on: "runner_drained", outcome: { kind: "busy" } }),
+  () => ({ on: "runner_drained", outcome: { kind: "drained", was: "idle", proof: {} } }),
+  () => ({ on: "flushed" }),
+  () => ({ on: "last_words_said" }),
+  ...[1, 2, 3].map((count) => (): Input => ({ on: "signal", count, exitCode: 143 })),
+  ...(["alone", "retry", "listen", "force", "kill", "gone", "drain_again"] as const).map(
+    (timer) => (): Input => ({ on: "timer", timer }),
+  ),
+];
+
+const forceful = (input: Input): boolean =>
+  (input.on === "signal" && input.count > 1) ||
+  (input.on === "timer" && ["force", "kill", "listen"].includes(input.timer)) ||
+  (input.on === "command" && ["force", "immediate"].some((key) => input.command.parameters[key] === true));
+
+/** What must hold at each step, whatever comes. */
+class Watch {
+  readonly #open = new Set<string>();
+  #runnerIsOurs = false;
+  #ended = false;
+
+  constructor(interrupted: readonly { id: string }[] = []) {
+    for (const { id } of interrupted) this.#open.add(id);
+  }
+
+  look(before: State | undefined, input: Input | undefined, state: State, effects: readonly Effect[]): void {
+    expect(this.#ended, "nothing happens after the exit").toBe(false);
+    if (before !== undefined) {
+      expect(mayMove(before.at, state.at), `${before.at} → ${state.at}`).toBe(true);
+      if (before.at === "shutting_down") expect(state.at).toBe("shutting_down");
+    }
+    if (input?.on === "command") this.#open.add(input.command.id);
+    if (input?.on === "runner_failed" || input?.on === "runner_exited") this.#runnerIsOurs = false;
+    for (const effect of effects) this.#lookAt(effect, input);
+    const owed = "owed" in state ? state.owed.map(({ id }) => id) : [];
+    const registers =
+      state.at === "registering_runner" && state.commandId !== undefined ? [state.commandId] : [];
+    expect([...this.#open].sort(), "every command is answered, or its answer is owed").toEqual(
+      [...owed, ...registers].sort(),
+    );
+  }
+
+  #lookAt(effect: Effect, input: Input | undefined): void {
+    if (effect.do === "finish")
+      expect(this.#open.delete(effect.commandId), "one result for one command").toBe(true);
+    if (effect.do === "refuse")
+      expect(this.#open.delete(effect.command.id), "one result for one command").toBe(true);
+    if (effect.do === "receive") expect(this.#open.has(effect.command.id)).toBe(true);
+    if (effect.do === "start_runner") {
+      expect(this.#runnerIsOurs, "one runner at a time").toBe(false);
+      this.#runnerIsOurs = true;
+    }
+    if (effect.do === "interrupt_runner" || effect.do === "kill_runner")
+      expect(input !== undefined && forceful(input), "only force touches a runner").toBe(true);
+    if (effect.do === "exit") this.#ended = true;
+  }
+}
+
+describe("every input in every state", () => {
+  for (const [name, way] of Object.entries(ways)) {
+    it(name, () => {
+      expect(live(way()).state.at).toBe(name.split(",")[0]);
+      for (const make of inputs) {
+        const watch = new Watch();
+        const first = begin(newborn, rules);
+        watch.look(undefined, undefined, first.state, first.effects);
+        let { state } = first;
+        for (const input of [...way(), make()]) {
+          if (state.at === "shutting_down" && state.phase === "over") break;
+          const next = step(state, input);
+          watch.look(state, input, next.state, next.effects);
+          state = next.state;
+        }
+      }
+    });
+  }
+  it("is reached: the ways above lead into all nine", () => {
+    expect(new Set(Object.values(ways).map((way) => live(way()).state.at))).toEqual(new Set(agentStates));
+  });
+});
+
+it("holds in any order of anything, also after a restart", () => {
+  const anyInput = fc.nat({ max: inputs.length - 1 });
+  const found = fc.record({
+    resumed: fc.boolean(),
+    lastState: fc.constantFrom(...agentStates),
+    draining: fc.boolean(),
+    hasRunner: fc.boolean(),
+    hasJob: fc.boolean(),
+    listened: fc.boolean(),
+    isBusy: fc.boolean(),
+    interrupted: fc.subarray(["register_runner", "drain", "shutdown", "update_config"]),
+  });
+  fc.assert(
+    fc.property(found, fc.array(anyInput, { maxLength: 40 }), fc.boolean(), (was, picks, reuse) => {
+      const interrupted = was.interrupted.map((type) => ({ id: `old-${type}`, type }));
+      const first = begin(
+        {
+          ...newborn,
+          ...was,
+          interrupted,
+          ...(was.hasRunner
+            ? {
+                runner: {
+                  identity: { name: "r-0", labels: [] },
+                  listened: was.listened,
+                  isBusy: was.isBusy,
+                  commandId: "old-register_runner",
+                },
+              }
+            : {}),
+          ...(was.hasJob ? { job } : {}),
+        },
+        { ...rules, reuse },
+      );
+      const watch = new Watch(interrupted);
+      watch.look(undefined, undefined, first.state, first.effects);
+      let { state } = first;
+      for (const pick of picks) {
+        const input = inputs[pick]?.();
+        if (input === undefined || (state.at === "shutting_down" && state.phase === "over")) break;
+        const next = step(state, input);
+        watch.look(state, input, next.state, next.effects);
+        state = next.state;
+      }
+    }),
+    { numRuns: 3_000 },
+  );
+});
+
+describe("a life", () => {
+  it("goes from boot to power-off", () => {
+    const life = live([...working(), completed, { on: "runner_exited", exit }, { on: "last_words_said" }]);
+    expect(life.emitted).toEqual(["vm_started", "runner_registered", "job_started", "job_completed"]);
+    expect(life.effects.filter(({ do: what }) => ["last_words", "power_off", "exit"].includes(what))).toEqual(
+      [
+        { do: "last_words", reason: "runner_done", exitCode: 0 },
+        { do: "power_off" },
+        { do: "exit", code: 0 },
+      ],
+    );
+  });
+  it("with reuse is ready again after its job", () => {
+    const life = live([...working(), completed, { on: "runner_exited", exit }], newborn, {
+      ...rules,
+      reuse: true,
+    });
+    expect(life.state.at).toBe("ready");
+  });
+  it("gives register_runner its result when the Listener listens, not before", () => {
+    const before = live(registering());
+    expect(before.does("receive") && before.does("start_runner")).toBe(true);
+    expect(before.finished).toEqual([]);
+    expect(live(idle()).finished).toMatchObject([
+      { outcome: { success: true, result: { runner_name: "r-1" } } },
+    ]);
+  });
+  it("tries three registrations, each with a fresh grant and a longer pause, then gives up with 5", () => {
+    const retry: Input = { on: "timer", timer: "retry" };
+    const again = (): Input[] => [retry, command("register_runner", grant), failedTry];
+    const once = live([...registering(), failedTry]);
+    expect(once.last).toContainEqual({ do: "set_timer", timer: "retry", afterMs: 1_000 });
+    expect(live([...registering(), failedTry, retry]).state.at).toBe("ready");
+    expect(live([...registering(), failedTry, ...again()]).last).toContainEqual({
+      do: "set_timer",
+      timer: "retry",
+      afterMs: 2_000,
+    });
+    const thrice = live([...registering(), failedTry, ...again(), ...again()]);
+    expect(thrice.state).toMatchObject({ at: "error", exitCode: 5 });
+    expect(thrice.finished.map(({ outcome }) => outcome.success)).toEqual([false, false, false]);
+  });
+  it("a runner that crashes with its job closes the job, says runner_crashed and ends with 6", () => {
+    const life = live([
+      ...working(),
+      { on: "runner_exited", exit: { ...exit, meaning: "crashed", signal: "SIGKILL" } },
+      { on: "flushed" },
+      { on: "last_words_said" },
+    ]);
+    expect(life.emitted.slice(-2)).toEqual(["job_completed", "runner_crashed"]);
+    expect(life.last).toContainEqual({ do: "exit", code: 6 });
+  });
+  it("a drain with a job waits for it and answers at the runner's end", () => {
+    const drain = command("drain", { registration: "busy" });
+    const asked = live([...working(), drain, { on: "runner_drained", outcome: { kind: "busy" } }, completed]);
+    expect(asked.state.at).toBe("draining");
+    expect(asked.finished.some(({ commandId }) => commandId === drain.command.id)).toBe(false);
+    const over = live([
+      ...working(),
+      drain,
+      { on: "runner_drained", outcome: { kind: "busy" } },
+      completed,
+      { on: "runner_exited", exit },
+    ]);
+    expect(over.finished.at(-1)).toMatchObject({
+      commandId: drain.command.id,
+      outcome: { result: { drained: true, was: "busy" } },
+    });
+    expect(over.does("last_words")).toBe(true);
+  });
+  it("a first signal lets the job end, a second stops it, a third does not wait", () => {
+    const signal = (count: number): Input => ({ on: "signal", count, exitCode: 143 });
+    expect(live([...working(), signal(1)]).last).toContainEqual({
+      do: "set_timer",
+      timer: "force",
+      afterMs: 300_000,
+    });
+    expect(live([...working(), signal(1)]).does("interrupt_runner")).toBe(false);
+    expect(live([...working(), signal(1), signal(2)]).does("interrupt_runner")).toBe(true);
+    expect(live([...working(), signal(1), signal(2), signal(3)]).last).toContainEqual({
+      do: "exit",
+      code: 143,
+    });
+  });
+  it("a VM that was written off finishes its job and ends", () => {
+    const lost: Input = { on: "refused", refusal: { code: "incarnation_lost", message: "Gone." } };
+    expect(live([...working(), lost]).state).toMatchObject({ at: "draining", exitCode: 0 });
+    expect(live([...ready, lost]).does("last_words")).toBe(true);
+  });
+  it("an agent that nobody answers ends with 4, but not while it has a runner", () => {
+    const alone: Input = { on: "timer", timer: "alone" };
+    expect(live([{ on: "checked" }, alone]).state).toMatchObject({ at: "error", exitCode: 4 });
+    expect(live([...ready, alone]).state.at).toBe("ready");
+    expect(live([...idle(), { on: "link_down" }, alone]).state.at).toBe("idle");
+  });
+  it("a restarted agent goes on with its runner and never starts a second", () => {
+    const found: Found = {
+      ...newborn,
+      resumed: true,
+      lastState: "job_running",
+      job,
+      runner: { identity: { name: "r-1", labels: [] }, listened: true, isBusy: true },
+    };
+    const life = live([completed, { on: "runner_exited", exit }], found);
+    expect(life.emitted).toEqual(["job_completed"]);
+    expect(
+      life.effects.some((effect) => effect.do === "start_runner" || effect.do === "check_prerequisites"),
+    ).toBe(false);
+    expect(live([], { ...found, draining: true }).does("drain_runner")).toBe(true);
+  });
+});
+
+it("the agent's table has no move that no step makes", () => {
+  const made = new Set<string>();
+  for (const reuse of [false, true])
+    for (const way of Object.values(ways)) {
+      for (const make of inputs) {
+        const { state } = live(way(), newborn, { ...rules, reuse });
+        made.add(`${state.at} → ${step(state, make()).state.at}`);
+      }
+    }
+  const listed = agentStates.flatMap((from) => agentMoves[from].map((to) => `${from} → ${to}`));
+  // Without a runner a drain has nothing to wait for, and a drained VM has nothing left to fail at.
+  expect(listed.filter((move) => !made.has(move))).toEqual([
+    "waiting_for_controller → draining",
+    "ready → draining",
+    "draining → error",
+  ]);
+});

@@ -1,0 +1,94 @@
+import type { Command } from "@mig/protocol";
+import { endAfterJob, forceEnd, type Wish } from "./endings.ts";
+import { type ConfigChange, type Order, readOrder } from "./read-order.ts";
+import { carried, finish, go, stay } from "./steps.ts";
+import type { Effect, State, Step } from "./words.ts";
+
+/**
+ * Every command, in every state, gets exactly one result (the predecessor read commands only in `ready`, acknowledged
+ * before it acted and implemented one of five; go-agent-wire A7–A9). What takes time is `received` first and finished
+ * later; what is done at once is finished at once; what is not possible now is refused, with the reason.
+ */
+export function obey(state: State, command: Command): Step {
+  const order = readOrder(command, state.rules);
+  switch (order.type) {
+    case "unreadable":
+      return refuse(state, command, order.why);
+    case "register_runner":
+      return register(state, command, order);
+    case "drain":
+      return endAfterJob(state, wishOf(command, "drain", order.verdict));
+    case "shutdown":
+      return order.isForced
+        ? forceEnd(state, wishOf(command, "shutdown"))
+        : endAfterJob(state, wishOf(command, "shutdown"));
+    case "set_log_level":
+      return stay(
+        state,
+        { do: "set_log_level", level: order.level },
+        ...finish(command.id, { success: true, result: { level: order.level } }),
+      );
+    case "update_config":
+      return change(state, command, order.change);
+  }
+}
+
+function wishOf(command: Command, type: "drain" | "shutdown", verdict?: Wish["verdict"]): Wish {
+  return {
+    reason: type === "drain" ? "drained" : "shutdown_command",
+    exitCode: 0,
+    by: { command, type },
+    ...(verdict === undefined ? {} : { verdict }),
+  };
+}
+
+function register(state: State, command: Command, order: Order & { type: "register_runner" }): Step {
+  switch (state.at) {
+    case "initializing":
+    case "waiting_for_controller":
+      return refuse(state, command, "The agent is not ready yet: vm_started has not been acknowledged.");
+    case "registering_runner":
+      if (state.phase !== "pausing") return refuse(state, command, "A runner is being registered already.");
+      return beginRegistration(state, command, order);
+    case "ready":
+      return beginRegistration(state, command, order);
+    case "idle":
+    case "job_running":
+      return refuse(state, command, `The runner ${state.runner.name} is registered already.`);
+    case "draining":
+    case "shutting_down":
+    case "error":
+      return refuse(state, command, "The VM is on its way out and takes no new work.");
+  }
+}
+
+function beginRegistration(
+  state: State,
+  command: Command,
+  { runner, material }: Order & { type: "register_runner" },
+): Step {
+  return go(
+    { ...carried(state), at: "registering_runner", phase: "working", commandId: command.id, runner },
+    { do: "receive", command },
+    { do: "start_runner", commandId: command.id, runner, material },
+  );
+}
+
+function change(state: State, command: Command, wanted: ConfigChange): Step {
+  const { graceMs, forceAfterMs, logLevel, heartbeatIntervalMs } = wanted;
+  const rules = {
+    ...state.rules,
+    ...(graceMs === undefined ? {} : { graceMs }),
+    ...(forceAfterMs === undefined ? {} : { forceAfterMs }),
+  };
+  const effects: Effect[] = [];
+  if (logLevel !== undefined) effects.push({ do: "set_log_level", level: logLevel });
+  if (heartbeatIntervalMs !== undefined)
+    effects.push({ do: "set_heartbeat_interval", intervalMs: heartbeatIntervalMs });
+  const changed = Object.keys(command.parameters);
+  return stay({ ...state, rules }, ...effects, ...finish(command.id, { success: true, result: { changed } }));
+}
+
+function refuse(state: State, command: Command, message: string): Step {
+  return stay(state, { do: "refuse", command, message });
+}

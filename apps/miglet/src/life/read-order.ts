@@ -1,0 +1,143 @@
+import { isLogLevel, type LogLevel, parseDurationMs } from "@mig/kit";
+import {
+  type Command,
+  isCommandType,
+  type JsonObject,
+  limits,
+  maybe,
+  readText,
+  readTexts,
+} from "@mig/protocol";
+import type { Verdict } from "../shutdown/drain.ts";
+import type { Rules, RunnerIdentity } from "./words.ts";
+
+export type { LogLevel };
+
+/** Permission to register: exactly one of the two kinds. It passes through and is never kept. */
+export type RunnerMaterial =
+  | { readonly kind: "token"; readonly token: string }
+  | { readonly kind: "jit"; readonly jitConfig: string };
+
+/** What `update_config` may change while the agent runs. */
+export interface ConfigChange {
+  readonly heartbeatIntervalMs?: number;
+  readonly logLevel?: LogLevel;
+  readonly graceMs?: number;
+  readonly forceAfterMs?: number;
+}
+
+export type Order =
+  | { readonly type: "register_runner"; readonly runner: RunnerIdentity; readonly material: RunnerMaterial }
+  | { readonly type: "drain"; readonly verdict: Verdict }
+  | { readonly type: "shutdown"; readonly isForced: boolean }
+  | { readonly type: "set_log_level"; readonly level: LogLevel }
+  | { readonly type: "update_config"; readonly change: ConfigChange }
+  | { readonly type: "unreadable"; readonly why: string };
+
+/** What a grant leaves open. */
+export type RegistrationDefaults = Pick<Rules, "vmId" | "labels" | "runnerGroup">;
+
+/** Understands a command, or says in a sentence why not. */
+export function readOrder(command: Command, defaults: RegistrationDefaults): Order {
+  const { type, parameters } = command;
+  if (!isCommandType(type)) return unreadable(`There is no command ${JSON.stringify(type.slice(0, 64))}.`);
+  switch (type) {
+    case "register_runner":
+      return readRegistration(command, defaults);
+    case "drain": {
+      const said = readText(parameters, "registration");
+      return { type, verdict: said === "removed" || said === "busy" ? said : "unknown" };
+    }
+    case "shutdown":
+      // Seed 001: "Shutdown immediately or after current job". After the job unless somebody says otherwise.
+      return { type, isForced: parameters["force"] === true || parameters["immediate"] === true };
+    case "set_log_level": {
+      const level = readLevel(readText(parameters, "level") ?? readText(parameters, "log_level"));
+      return level === undefined ? unreadable("level is debug, info, warn or error.") : { type, level };
+    }
+    case "update_config":
+      return readChange(parameters);
+  }
+}
+
+/** Other names of the production attempt's controller are accepted (reference/go-agent-wire.md §15). */
+function readRegistration({ id, parameters }: Command, { vmId, ...defaults }: RegistrationDefaults): Order {
+  const text = (...keys: string[]): string | undefined =>
+    keys.map((key) => readText(parameters, key)).find((value) => value !== undefined);
+  const jitConfig = text("jit_config", "encoded_jit_config");
+  const token = text("registration_token", "token");
+  const runnerUrl = text("runner_url", "url");
+  const given = readTexts(parameters, "labels") ?? [];
+  const labels = given.length > 0 ? given : defaults.labels;
+  if (jitConfig === undefined && token === undefined)
+    return unreadable("register_runner needs jit_config or registration_token.");
+  if (jitConfig === undefined && runnerUrl === undefined)
+    return unreadable("register_runner with a registration_token needs runner_url.");
+  if (labels.length > limits.labelsMax || labels.some((label) => label.length > limits.labelLengthMax))
+    return unreadable(
+      `A runner has at most ${limits.labelsMax} labels of ${limits.labelLengthMax} characters.`,
+    );
+  return {
+    type: "register_runner",
+    material: jitConfig === undefined ? { kind: "token", token: token ?? "" } : { kind: "jit", jitConfig },
+    runner: {
+      // Unique for each attempt: GitHub refuses a second runner of the same name (runner-contract trap 28).
+      name:
+        text("runner_name", "name") ?? `${vmId.slice(0, 48)}-${id.replace(/[^A-Za-z0-9]/g, "").slice(-8)}`,
+      labels,
+      ...maybe("runnerUrl", runnerUrl),
+      ...maybe("runnerGroup", text("runner_group", "group") ?? defaults.runnerGroup),
+    },
+  };
+}
+
+const bounds = { heartbeatMinMs: 1_000, heartbeatMaxMs: 3_600_000, graceMaxMs: 24 * 3_600_000 };
+
+function readChange(parameters: JsonObject): Order {
+  let change: ConfigChange = {};
+  const entries = Object.entries(parameters);
+  if (entries.length === 0) return unreadable("update_config names nothing to change.");
+  for (const [key, value] of entries) {
+    const ms =
+      typeof value === "string" ? parseDurationMs(value) : typeof value === "number" ? value : undefined;
+    const isBetween = (low: number, high: number): boolean =>
+      ms !== undefined && Number.isFinite(ms) && ms >= low && ms <= high;
+    switch (key.replaceAll(".", "_")) {
+      case "heartbeat_interval":
+      case "heartbeat_interval_ms":
+        if (ms === undefined || !isBetween(bounds.heartbeatMinMs, bounds.heartbeatMaxMs))
+          return unreadable(`${key} is between 1s and 1h.`);
+        change = { ...change, heartbeatIntervalMs: ms };
+        break;
+      case "shutdown_grace_period":
+        if (ms === undefined || !isBetween(0, bounds.graceMaxMs))
+          return unreadable(`${key} is between 0 and 24h.`);
+        change = { ...change, graceMs: ms };
+        break;
+      case "shutdown_force_after":
+        if (ms === undefined || !isBetween(0, bounds.graceMaxMs))
+          return unreadable(`${key} is between 0 and 24h.`);
+        change = { ...change, forceAfterMs: ms };
+        break;
+      case "log_level":
+      case "logging_level": {
+        const logLevel = readLevel(typeof value === "string" ? value : undefined);
+        if (logLevel === undefined) return unreadable(`${key} is debug, info, warn or error.`);
+        change = { ...change, logLevel };
+        break;
+      }
+      default:
+        // Endpoints, paths and labels among them: whoever could change those from afar would own the VM.
+        return unreadable(`${key.slice(0, 64)} cannot be changed while the agent runs.`);
+    }
+  }
+  return { type: "update_config", change };
+}
+
+/** `warning` is seed 001's word. */
+function readLevel(text: string | undefined): LogLevel | undefined {
+  const level = text?.toLowerCase() === "warning" ? "warn" : text?.toLowerCase();
+  return level !== undefined && isLogLevel(level) ? level : undefined;
+}
+
+const unreadable = (why: string): Order => ({ type: "unreadable", why });

@@ -1,0 +1,124 @@
+import { enterReady, lastWords, lonely, tellError } from "./endings.ts";
+import { afterRunner } from "./runner-news.ts";
+import { finish, settle, stay } from "./steps.ts";
+import type {
+  Draining,
+  Effect,
+  Found,
+  FoundRunner,
+  Idle,
+  JobRunning,
+  Owed,
+  Registering,
+  Rules,
+  State,
+  Step,
+  Waiting,
+} from "./words.ts";
+
+/**
+ * The first state of a process. Usually a new life; after a crash or an upgrade of the agent, the old one goes on with
+ * the runner that lived on without it. A second runner is never started beside a first one, a running job is never
+ * touched, and a drain that was received stays a drain (go-agent-wire A13, A15).
+ *
+ * Whether the prerequisites hold is asked at the beginning of a life only: a job that fills the disk must not make its
+ * restarted agent give up on it.
+ */
+export function begin(found: Found, rules: Rules): Step {
+  const { problems, interrupted } = found;
+  if (!found.resumed || found.lastState === "initializing") {
+    const state: State = { ...carriedBy(rules), at: "initializing", problems };
+    const answers = giveUp(interrupted, "The VM has begun a new life since.");
+    return stay(state, ...answers, { do: "check_prerequisites" });
+  }
+  const { state, effects } = goOn(found, rules);
+  const link: Effect[] = state.at === "waiting_for_controller" ? [] : [{ do: "open_link" }];
+  return {
+    state,
+    effects: [
+      ...link,
+      ...problems.map(tellError),
+      ...effects,
+      { do: "remember", change: { state: state.at } },
+      { do: "beat" },
+    ],
+  };
+}
+
+const carriedBy = (rules: Rules) => ({ rules, failedRegistrations: 0, linked: false });
+
+function goOn(found: Found, rules: Rules): Step {
+  const owed = found.interrupted.flatMap(({ id, type }): Owed[] =>
+    type === "drain" || type === "shutdown" ? [{ id, type }] : [],
+  );
+  const isOnItsWayOut = ["draining", "shutting_down", "error"].includes(found.lastState);
+  const wantsEnd = found.draining || owed.length > 0 || isOnItsWayOut;
+  if (found.runner !== undefined) return withRunner(found, found.runner, rules, wantsEnd, owed);
+  const others = giveUp(
+    found.interrupted.filter(({ id }) => owed.every((one) => one.id !== id)),
+    interruptedMessage,
+  );
+  const none: Waiting = { ...carriedBy(rules), at: "waiting_for_controller" };
+  if (wantsEnd) return lastWords(none, resumedEnd, [...others, ...settle(owed, "no_runner", {})]);
+  if (found.lastState === "waiting_for_controller")
+    return stay(none, ...others, { do: "announce" }, ...lonely(rules));
+  if (found.lastState === "idle" || found.lastState === "job_running") {
+    const message = "The record of the runner was lost while the agent was away.";
+    return afterRunner(none, { meaning: "crashed", ranJob: found.job !== undefined, message }, others);
+  }
+  const ready = enterReady(none);
+  return { ...ready, effects: [...others, ...ready.effects] };
+}
+
+const interruptedMessage = "The agent was restarted while it registered the runner.";
+const resumedEnd = { reason: "resumed_on_its_way_out", exitCode: 0 };
+
+function withRunner(
+  found: Found,
+  runner: FoundRunner,
+  rules: Rules,
+  wantsEnd: boolean,
+  owed: readonly Owed[],
+): Step {
+  if (wantsEnd) {
+    const draining: Draining = {
+      ...carriedBy(rules),
+      ...resumedEnd,
+      at: "draining",
+      phase: "asked",
+      isGone: false,
+      runner: runner.identity,
+      ...(found.job === undefined ? {} : { job: found.job }),
+      owed,
+    };
+    const others = found.interrupted.filter(({ id }) => owed.every((one) => one.id !== id));
+    return stay(draining, ...giveUp(others, interruptedMessage), { do: "drain_runner", verdict: "unknown" });
+  }
+  const state = asBefore(found, runner, rules);
+  const answers = found.interrupted.flatMap(({ id }) => {
+    if (id !== runner.commandId) return finish(id, { success: false, message: interruptedMessage });
+    if (state.at === "registering_runner") return [];
+    return finish(id, { success: true, result: { runner_name: runner.identity.name } });
+  });
+  if (state.at !== "registering_runner") return stay(state, ...answers);
+  return stay(state, ...answers, { do: "set_timer", timer: "listen", afterMs: rules.listenWithinMs });
+}
+
+/** What the process before was doing with this runner. */
+function asBefore(found: Found, runner: FoundRunner, rules: Rules): Registering | Idle | JobRunning {
+  const common = { ...carriedBy(rules), runner: runner.identity };
+  if (found.job !== undefined) return { ...common, at: "job_running", job: found.job };
+  if (runner.isBusy) return { ...common, at: "job_running" };
+  if (runner.listened) return { ...common, at: "idle" };
+  const commandId = found.interrupted.find(({ id }) => id === runner.commandId)?.id;
+  return {
+    ...common,
+    at: "registering_runner",
+    phase: "working",
+    ...(commandId === undefined ? {} : { commandId }),
+  };
+}
+
+function giveUp(interrupted: Found["interrupted"], message: string): Effect[] {
+  return interrupted.flatMap(({ id }) => finish(id, { success: false, message }));
+}

@@ -1,0 +1,39 @@
+import { type ErrorCode, errorCodes } from "@mig/lifecycle";
+import type { JsonObject } from "@mig/protocol";
+import type { Effect, Outcome, Owed, Problem, State, Step } from "./words.ts";
+
+/** The small pieces that every step is made of. */
+export function stay(state: State, ...effects: Effect[]): Step {
+  return { state, effects };
+}
+
+/** Another state; `step` adds that it is remembered and told. */
+export function go(state: State, ...effects: Effect[]): Step {
+  return { state, effects };
+}
+
+/** What every state carries over into the next one. */
+export function carried({
+  rules,
+  failedRegistrations,
+  linked,
+}: State): Pick<State, "rules" | "failedRegistrations" | "linked"> {
+  return { rules, failedRegistrations, linked };
+}
+
+export function errorData({ code, message }: Problem, isFatal: boolean): JsonObject {
+  return { code, category: errorCodes[code satisfies ErrorCode], message, fatal: isFatal };
+}
+
+export function finish(commandId: string | undefined, outcome: Outcome): Effect[] {
+  return commandId === undefined ? [] : [{ do: "finish", commandId, outcome }];
+}
+
+export type Was = "idle" | "busy" | "no_runner";
+
+/** The results that were due when the runner is gone: the receipts of DESIGN §6.9. */
+export function settle(owed: readonly Owed[], was: Was, proof: JsonObject): Effect[] {
+  return owed.flatMap(({ id, type }) =>
+    finish(id, { success: true, result: { [type === "drain" ? "drained" : "shutdown"]: true, was, proof } }),
+  );
+}

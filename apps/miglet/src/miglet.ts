@@ -1,0 +1,115 @@
+import { BoundedQueue, type Log } from "@mig/kit";
+import type { Settings } from "./boot/settings-table.ts";
+import { type Hands, openHands } from "./hands.ts";
+import { begin } from "./life/resume.ts";
+import type { Input, Rules, State, Step } from "./life/words.ts";
+import { step } from "./life.ts";
+import { openMemory } from "./memory/open-memory.ts";
+import { createPerform } from "./perform.ts";
+import { statusOf } from "./status.ts";
+
+export interface MigletOptions {
+  settings: Settings;
+  environment: Readonly<Record<string, string | undefined>>;
+  log: Log;
+  /** Calls back at each signal, with the exit code that it stands for. */
+  onSignal(listener: (exitCode: number) => void): void;
+}
+
+/**
+ * One mailbox. Whatever happens (the link, the runner, a timer, a signal) is put into it as an input; one input at a
+ * time goes through `step`, and the effects are performed in order before the next one. So no two things ever happen
+ * to the state at once. Answers the exit code when the life is over.
+ */
+export async function runMiglet({ settings, environment, log, onSignal }: MigletOptions): Promise<number> {
+  const memory = await openMemory({ directory: settings.state_dir, log: log.child({ component: "memory" }) });
+  const mailbox = new BoundedQueue<Input>(inputsMax);
+  let overflowed = false;
+  // Until the first step is made, nobody hears from this state.
+  let state: State = { at: "initializing", problems: [], ...carriedAtFirst(settings) };
+  const hands: Hands = await openHands({
+    settings,
+    environment,
+    memory,
+    log,
+    state: () => state,
+    feed(input) {
+      if (input.on === "command" && mailbox.size > commandsMax)
+        hands.inbox
+          .refuse(input.command, "The agent is too busy to take this; send another command later.")
+          .catch((error: unknown) => log.error({ error }, "A command could not be refused."));
+      else if (!mailbox.push(input) && !overflowed) {
+        // Never seen; losing an input could lose a job's end. The process ends, and the next one finds its runner.
+        overflowed = true;
+        log.error({ inputs: mailbox.size, input: input.on }, "The mailbox is full; the agent starts again.");
+        mailbox.close();
+      }
+    },
+  });
+  let signals = 0;
+  onSignal((exitCode) => {
+    signals += 1;
+    log.info({ count: signals, exit_code: exitCode }, "A signal asks the agent to stop.");
+    hands.feed({ on: "signal", count: signals, exitCode });
+  });
+  try {
+    const perform = createPerform(hands);
+    const take = async (next: Step): Promise<number | undefined> => {
+      if (next.state.at !== state.at)
+        log.info({ ...statusOf(next.state), before: state.at }, "The agent has moved on.");
+      state = next.state;
+      for (const effect of next.effects) {
+        const code = await perform(effect);
+        if (code !== undefined) return code;
+      }
+      return undefined;
+    };
+    const rememberedRunner = await hands.runner.find();
+    const { state: lastState, draining, job } = memory.state.read();
+    const first = begin(
+      {
+        resumed: memory.resumed,
+        lastState,
+        draining,
+        interrupted: hands.inbox.interrupted().map(({ id, type }) => ({ id, type })),
+        problems: memory.problems,
+        ...(rememberedRunner === undefined ? {} : { runner: rememberedRunner }),
+        ...(job === undefined ? {} : { job }),
+      },
+      state.rules,
+    );
+    const early = await take(first);
+    if (early !== undefined) return early;
+    for await (const input of mailbox) {
+      log.debug({ input: input.on, state: state.at }, "An input is taken.");
+      const code = await take(step(state, input));
+      if (code !== undefined) return code;
+    }
+    return internalFault;
+  } finally {
+    await hands.close();
+  }
+}
+
+const internalFault = 70;
+const inputsMax = 10_000;
+const commandsMax = 1_000;
+
+function carriedAtFirst(settings: Settings): Pick<State, "rules" | "failedRegistrations" | "linked"> {
+  const rules: Rules = {
+    vmId: settings.vm_id,
+    labels: settings["github.labels"],
+    ...(settings["github.runner_group"] === undefined
+      ? {}
+      : { runnerGroup: settings["github.runner_group"] }),
+    reuse: settings["runner.reuse"],
+    registrationsMax: 3,
+    retryFirstMs: settings["controller.retry.initial_backoff"],
+    retryCapMs: settings["controller.retry.max_backoff"],
+    listenWithinMs: settings["runner.start_timeout"],
+    forceAfterMs: settings["shutdown.force_after"],
+    graceMs: settings["shutdown.grace_period"],
+    aloneMs: settings["controller.give_up_after"],
+  };
+  return { rules, failedRegistrations: 0, linked: false };
+}
