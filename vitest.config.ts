@@ -6,8 +6,8 @@ export default defineConfig({
   ssr: { resolve: { conditions: ["mig-source"], externalConditions: ["mig-source"] } },
   test: {
     include: ["packages/*/{src,tests}/**/*.test.ts", "apps/*/{src,tests}/**/*.test.ts", "tests/**/*.test.ts"],
-    testTimeout: 20_000,
-    hookTimeout: 30_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     maxWorkers: 2,
   },
 });

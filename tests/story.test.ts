@@ -23,6 +23,7 @@ it("a VM boots and the controller hears of it", async () => {
 
 it("it opens its channel, is told to register a runner, and GitHub sees the runner", async () => {
   await house.until("vm-story", "state", "idle");
+  await house.until("vm-story", "miglet_state", "idle");
   const [runner] = await house.github.runners();
   expect(runner).toMatchObject({
     status: "online",

@@ -89,7 +89,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
         if (controller.exitCode() !== undefined) throw new Error(JSON.stringify(controller.lines.at(-1)));
         return fetch(`${url}/livez`).then((answer) => answer.ok);
       },
-      { timeoutMs: 20_000 },
+      { timeoutMs: 40_000 },
     );
     return controller;
   };
@@ -132,7 +132,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
       return vm;
     },
     vm: (vmId) => get(`/api/v1/vms/${vmId}`),
-    until: (vmId, field, value, timeoutMs = 15_000) =>
+    until: (vmId, field, value, timeoutMs = 30_000) =>
       waitFor(
         `${vmId} to have ${field} ${value}`,
         async () => {

@@ -52,14 +52,14 @@ export function spawnProgram(
     pid: child.pid ?? 0,
     lines,
     exitCode: () => code,
-    says: (sentence, timeoutMs = 15_000) =>
+    says: (sentence, timeoutMs = 30_000) =>
       withTail(
         waitFor(`"${sentence}" from ${bin}`, () => lines.find((line) => line["msg"] === sentence), {
           timeoutMs,
         }),
       ),
     kill: (signal) => child.kill(signal),
-    ended: (timeoutMs = 15_000) =>
+    ended: (timeoutMs = 30_000) =>
       withTail(
         waitFor(`the end of ${bin}`, () => (code === undefined ? undefined : { code }), { timeoutMs }).then(
           (end) => end.code,

@@ -11,7 +11,11 @@ let directory: string;
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "mig-bin-"));
 });
-afterAll(() => rm(directory, { recursive: true, force: true }));
+afterAll(async () => {
+  left?.kill("SIGKILL");
+  await rm(directory, { recursive: true, force: true, maxRetries: 5 });
+});
+let left: ReturnType<typeof spawn> | undefined;
 
 function run(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
@@ -41,12 +45,15 @@ test("wrong settings exit 2 and are told on stderr", async () => {
 test("it says when it is ready and where, and stops in order on SIGTERM", async () => {
   const flags = ["--sample", "--grpc-listen", "off", "--data-dir", directory, "--listen", "127.0.0.1:0"];
   const program = spawn(process.execPath, [bin, ...flags, "--log-format", "json"], { env: {} });
+  left = program;
   const code = new Promise((resolve) => program.once("exit", resolve));
   let said = "";
   program.stdout.on("data", (chunk) => {
     said += chunk;
   });
-  const ready = await waitFor("the controller to be ready", () => /"http":"127.0.0.1:(\d+)"/.exec(said));
+  const ready = await waitFor("the controller to be ready", () => /"http":"127.0.0.1:(\d+)"/.exec(said), {
+    timeoutMs: 30_000,
+  });
   expect((await fetch(`http://127.0.0.1:${ready[1]}/health`)).status).toBe(200);
   expect(said).toContain("SAMPLE MODE: no authentication");
   program.kill("SIGTERM");
