@@ -58,6 +58,7 @@ it("a job comes and the controller knows whose it is", async () => {
     repository: "acme/app",
     overrides: { durationMs: 2_500 },
   });
+  await house.controller.says("a job started");
   const running = await house.until("vm-story", "state", "running");
   expect(running).toMatchObject({ runner_state: "running", current_job: { repository: "acme/app" } });
   expect((running["current_job"] as { run_id: string }).run_id).toMatch(/^\d+$/);
