@@ -31,12 +31,15 @@ create table vms (
 ) with (fillfactor = 70);
 
 create index vms_pool on vms (pool_id, vm_id);
+-- The watch looks at these each second; VMs that have ended pile up beside them.
+create index vms_live on vms (vm_id) where state not in ('terminated', 'lost');
 
 -- One boot of one agent install, and how far its events are stored.
 create table incarnations (
   vm_id       text not null,
   incarnation text not null,
   acked_seq   bigint not null,
+  lived       boolean not null,
   began_at    timestamptz not null,
   primary key (vm_id, incarnation)
 );
@@ -101,7 +104,8 @@ create table jobs (
   completed_at timestamptz
 );
 
-create index jobs_open on jobs (vm_id) where completed_at is null;
+-- What every unit of work loads: the predicate is that of the query.
+create index jobs_unsettled on jobs (vm_id) where completed_at is null or result = 'unknown';
 create index jobs_started on jobs (started_at);
 
 -- Sampled: one a minute for each VM, and each change of state.

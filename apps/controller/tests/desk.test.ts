@@ -389,7 +389,8 @@ describe.each(engines)("the desk on $name", (engine) => {
       event(vm, 1, "vm_started"),
       event(vm, 2, "job_started", { job_id: "j" }),
     ]);
-    const second = { ...event(vm, 1, "vm_started"), incarnation: "boot-2", eventId: `${vm}-second` };
+    const boot2 = { incarnation: "boot-2", eventId: `${vm}-second`, occurredAtMs: Date.now() + 1_000 };
+    const second = { ...event(vm, 1, "vm_started"), ...boot2 };
     await open.desk.recordEvents(vm, [second]);
     await open.desk.recordEvents(vm, [event(vm, 3, "job_completed", { job_id: "j" })]);
     expect(await open.desk.findVm(vm)).toMatchObject({

@@ -51,6 +51,8 @@ function decode<T>(read: () => T): T {
 
 const seconds = (ms: number): number => Math.floor(ms / 1000);
 const text = (value: string): string | undefined => (value === "" ? undefined : value);
+/** A time that JSON and PostgreSQL can hold too: before the year 10000. */
+const time = (ms: number): number | undefined => (ms > 0 && ms < 253_402_300_800_000 ? ms : undefined);
 const positive = (value: number): number | undefined => (value > 0 ? value : undefined);
 
 function agentToProto(message: AgentMessage): ProtoAgentMessage["message"] {
@@ -153,7 +155,7 @@ function errorFromProto(
   nowMs: number,
 ): { code: string; message: string; details: Record<string, string>; atMs: number } {
   const { code, message, details, timestamp } = value;
-  return { code, message, details: { ...details }, atMs: timestamp > 0 ? timestamp * 1000 : nowMs };
+  return { code, message, details: { ...details }, atMs: time(timestamp * 1000) ?? nowMs };
 }
 
 function eventToProto(event: VmEvent): ProtoEvent {
@@ -173,7 +175,7 @@ function eventToProto(event: VmEvent): ProtoEvent {
 }
 
 function eventFromProto(value: ProtoEvent, nowMs: number): VmEvent {
-  const occurredAtMs = positive(value.occurredAtMs) ?? positive(value.timestamp * 1000) ?? nowMs;
+  const occurredAtMs = time(value.occurredAtMs) ?? time(value.timestamp * 1000) ?? nowMs;
   return {
     type: value.type,
     vmId: value.vmId,
@@ -235,7 +237,7 @@ function heartbeatFromProto(value: ProtoHeartbeat, nowMs: number): Heartbeat {
   return {
     vmId: value.vmId,
     poolId: value.poolId,
-    sentAtMs: positive(value.sentAtMs) ?? positive(value.timestamp * 1000) ?? nowMs,
+    sentAtMs: time(value.sentAtMs) ?? time(value.timestamp * 1000) ?? nowMs,
     ...maybe("orgId", text(value.orgId)),
     ...maybe("incarnation", text(value.incarnation)),
     ...maybe("migletState", text(value.migletState)),
@@ -271,7 +273,7 @@ function heartbeatFromProto(value: ProtoHeartbeat, nowMs: number): Heartbeat {
             ...maybe("branch", text(job.branch)),
             ...maybe("commit", text(job.commit)),
             ...maybe("status", text(job.status)),
-            ...maybe("startedAtMs", positive(job.startedAt * 1000)),
+            ...maybe("startedAtMs", time(job.startedAt * 1000)),
           },
         }),
   };
@@ -316,9 +318,9 @@ function commandFromProto(value: ProtoCommand, nowMs: number): Command {
     id: value.id,
     type: value.type,
     parameters: toJsonObject(value.parameters ?? typed),
-    createdAtMs: positive(value.createdAtMs) ?? positive(value.createdAt * 1000) ?? nowMs,
+    createdAtMs: time(value.createdAtMs) ?? time(value.createdAt * 1000) ?? nowMs,
     attempt: Math.max(1, value.attempt),
-    ...maybe("expiresAtMs", positive(value.expiresAtMs)),
+    ...maybe("expiresAtMs", time(value.expiresAtMs)),
   };
 }
 

@@ -1,6 +1,6 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
-import { waitFor } from "@mig/kit";
+import { pause, waitFor } from "@mig/kit";
 import { asObject, readText } from "@mig/protocol";
 import { createAppKey, type Github, startGithub } from "@mig/sandbox";
 import { freePort, isPortFree } from "./ports.ts";
@@ -36,6 +36,7 @@ export async function dev(settings: DevSettings, signal: AbortSignal): Promise<n
     const controllerUrl = await startController(dir, settings, github, key.privateKeyPem, story, started);
     const vms = Array.from({ length: settings.vms }, (_, i) => `vm-${i + 1}`);
     const jobs = feedJobs(github, story, AbortSignal.any([signal, over.signal]));
+    jobs.catch(() => {}); // told below, where it is awaited
     const agents = await Promise.all(vms.map((vmId) => prepareVm(dir, vmId, controllerUrl)));
     for (const agent of agents) started.push(startVm(agent, story));
     await untilEnded(controllerUrl, vms, signal);
@@ -55,6 +56,7 @@ export async function dev(settings: DevSettings, signal: AbortSignal): Promise<n
     story.tell("dev", `stops: ${problem}; the logs are in ${shown(dir)}`);
     return 1;
   } finally {
+    over.abort();
     for (const program of started.reverse()) await program.stop();
     await github.close();
   }
@@ -144,7 +146,7 @@ async function feedJobs(github: Github, story: Story, signal: AbortSignal): Prom
       await github.queueJob({ displayName, labels, scenario: "ok", overrides: { durationMs: 2_500 } });
       story.tell("GitHub", `somebody pushed: the job "${displayName}" waits for a runner`);
     }
-    await pauseOrAbort(200, signal);
+    await pause(200, signal);
   }
 }
 
@@ -157,20 +159,8 @@ async function untilEnded(controllerUrl: string, vms: string[], signal: AbortSig
       const state = readText(vm, "state");
       if (state === "terminated" || state === "lost") left.delete(vmId);
     }
-    await pauseOrAbort(200, signal);
+    await pause(200, signal);
   }
-}
-
-function pauseOrAbort(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

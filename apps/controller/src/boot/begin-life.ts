@@ -11,9 +11,12 @@ import type { Unit } from "../store/unit.ts";
  * message is the first of one.
  *
  * An agent of MIG names its incarnation. One that the controller has not seen is newer than what it knows, because
- * an agent makes a new one only when its VM has booted; one that it has seen and that is not current is old, and
- * what it says is kept but moves nothing. Agents from before MIG name none: `restarted` says whether this message can
- * only come from one that has just begun (reference/go-agent-wire.md §4, §14.7).
+ * an agent makes a new one only when its VM has booted; one that has lived and is not current is old, and what it says
+ * is kept but moves nothing. The exception: an agent delivers what an earlier boot could not, and if that boot never
+ * reached the controller its name is new here. Such an event is older than the current life; should a clock that is
+ * wrong make one look so that is not, the agent's connect or heartbeat, which only the living send, begins the life.
+ * Agents from before MIG name none: `restarted` says whether this message can only come from one that has just begun
+ * (reference/go-agent-wire.md §4, §14.7).
  */
 export interface Speaker {
   vmId: string;
@@ -21,6 +24,8 @@ export interface Speaker {
   poolId: string | undefined;
   orgId: string | undefined;
   incarnation: string | undefined;
+  /** Of an event: when it happened, by the VM's clock. */
+  occurredAtMs?: number;
   /** Asked for agents from before MIG only. */
   restarted(vm: VmRow): boolean;
 }
@@ -43,14 +48,17 @@ export function recognize(unit: Unit, speaker: Speaker, rules: Rules, log: Log):
   const context = contextOf(unit, vm, rules, log);
   const named = speaker.incarnation;
   if (named === undefined) {
-    const newLife =
-      vm.life === 0 || isTerminal(vm.state) || (vm.protocolVersion === 0 && speaker.restarted(vm));
-    if (newLife) return began(context, `before-mig-${vm.life + 1}`);
+    const isOver = isTerminal(vm.state) && vm.protocolVersion === 0;
+    if (vm.life === 0 || isOver || (vm.protocolVersion === 0 && speaker.restarted(vm)))
+      return began(context, `before-mig-${vm.life + 1}`);
     return { context, cursor: cursorOf(unit, vm, vm.incarnation), current: true };
   }
   if (named === vm.incarnation) return { context, cursor: cursorOf(unit, vm, named), current: true };
-  const known = unit.incarnation(vm.vmId, named);
-  return known === undefined ? began(context, named) : { context, cursor: known, current: false };
+  const cursor = unit.incarnation(vm.vmId, named);
+  const lifeBeganAtMs = unit.incarnation(vm.vmId, vm.incarnation)?.beganAtMs ?? 0;
+  const isOlder = speaker.occurredAtMs !== undefined && speaker.occurredAtMs < lifeBeganAtMs;
+  if (cursor?.lived !== true && !isOlder) return began(context, named);
+  return { context, cursor: cursor ?? cursorOf(unit, vm, named), current: false };
 }
 
 /** A life begins: what belonged to the one before it ends here. */
@@ -59,7 +67,10 @@ function began(context: FlowContext, incarnation: string): Recognized {
   if (vm.incarnation !== "") {
     endJob(context, "unknown");
     for (const command of unit.openCommands(vm.vmId)) {
-      if (command.incarnation !== null) move(command, "expire", nowMs, "the VM has begun a new life since");
+      // An order that waited for whichever boot comes goes on waiting, unless that boot took it.
+      if (command.incarnation !== null || command.state === "acknowledged") {
+        move(command, "expire", nowMs, "the VM has begun a new life since");
+      }
     }
   }
   vm.incarnation = incarnation;
@@ -75,13 +86,15 @@ function began(context: FlowContext, incarnation: string): Recognized {
   vm.protocolVersion = 0;
   vm.lastSeenMs = nowMs;
   context.log.info({ incarnation, life: vm.life }, "a VM begins a life");
-  return { context, cursor: cursorOf(unit, vm, incarnation), current: true };
+  const cursor = cursorOf(unit, vm, incarnation);
+  cursor.lived = true;
+  return { context, cursor, current: true };
 }
 
 function cursorOf(unit: Unit, vm: VmRow, incarnation: string): IncarnationRow {
   return (
     unit.incarnation(vm.vmId, incarnation) ??
-    unit.addIncarnation({ vmId: vm.vmId, incarnation, ackedSeq: 0, beganAtMs: unit.nowMs })
+    unit.addIncarnation({ vmId: vm.vmId, incarnation, ackedSeq: 0, lived: false, beganAtMs: unit.nowMs })
   );
 }
 

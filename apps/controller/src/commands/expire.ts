@@ -10,7 +10,7 @@ const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 
 /** From acknowledged to result. A drain or a shutdown waits for the running job, which may take GitHub's 5 days. */
-const resultWithinMs: Record<CommandType, number> = {
+export const resultWithinMs: Record<CommandType, number> = {
   register_runner: 10 * MINUTE,
   drain: 6 * DAY,
   shutdown: 6 * DAY,
@@ -21,7 +21,7 @@ const resultWithinMs: Record<CommandType, number> = {
 export function expireCommands({ unit, vm, nowMs, rules }: FlowContext): void {
   for (const command of unit.openCommands(vm.vmId)) {
     if (command.state === "acknowledged") {
-      const withinMs = resultWithinMs[command.type as CommandType] ?? DAY;
+      const withinMs = resultWithinMs[command.type as CommandType];
       if (nowMs - (command.acknowledgedAtMs ?? nowMs) > withinMs) {
         move(command, "expire", nowMs, "acknowledged, but no result came in time: the outcome is unknown");
       }

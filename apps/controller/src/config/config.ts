@@ -250,8 +250,14 @@ function readSecretFile(values: Values, name: SettingName): Secret | undefined {
       return undefined;
     }
     const text = readFileSync(path, "utf8").trim();
-    if (text.length >= 16) return new Secret(text);
-    values.refuse(name, "holds fewer than 16 characters; make a token with: openssl rand -hex 32");
+    if (text.length < 16)
+      values.refuse(name, "holds fewer than 16 characters; make a token with: openssl rand -hex 32");
+    else if (name.endsWith("_token_file") && !/^[!-~]{1,4096}$/.test(text))
+      values.refuse(
+        name,
+        "must hold one token of at most 4096 visible ASCII characters: no header carries another",
+      );
+    else return new Secret(text);
   } catch (error) {
     values.refuse(name, `cannot be read: ${(error as NodeJS.ErrnoException).code ?? "unknown error"}`);
   }

@@ -92,7 +92,12 @@ export function createGithubApi(credentials: AppCredentials, signal: AbortSignal
 
   return {
     async call(method, base, path, body) {
-      return send(method, base + path, await tokenFor(base), body);
+      const token = await tokenFor(base);
+      return send(method, base + path, token, body).catch((error: unknown) => {
+        // Revoked before its time; the next call buys another.
+        if (error instanceof MigError && error.code === "github_unauthorized") tokens.delete(base);
+        throw error;
+      });
     },
   };
 }
@@ -168,9 +173,14 @@ function messageIn(text: string): string {
 function retryAfterOf({ status, headers }: Response): number | undefined {
   if (status !== 403 && status !== 429) return undefined;
   const seconds = Number(headers.get("retry-after"));
-  if (headers.has("retry-after") && Number.isFinite(seconds)) return seconds * 1000;
+  if (headers.has("retry-after") && Number.isFinite(seconds)) return within(seconds * 1000);
   if (headers.get("x-ratelimit-remaining") === "0") {
-    return Math.max(1_000, Number(headers.get("x-ratelimit-reset")) * 1000 - Date.now());
+    return within(Number(headers.get("x-ratelimit-reset") ?? Number.NaN) * 1000 - Date.now());
   }
   return status === 429 ? 60_000 : undefined;
+}
+
+/** GitHub's windows are an hour long; what is out of all bounds is not believed. */
+function within(waitMs: number): number {
+  return Number.isFinite(waitMs) ? Math.min(3_600_000, Math.max(1_000, waitMs)) : 60_000;
 }

@@ -22,8 +22,12 @@ export function createAppGrants(api: GithubApi, poolOf: (poolId: string) => Pool
       const base = apiBaseOf(pool.runnerUrl);
       const found = await api.call("GET", base, `/actions/runners?name=${encodeURIComponent(runnerName)}`);
       const runners = Array.isArray(found["runners"]) ? found["runners"] : [];
-      const id = readNumber(asObject(runners[0]) ?? {}, "id");
-      if (id === undefined) return "removed";
+      // Servers that do not know the filter list everybody: never take another's runner for this one.
+      const own = runners
+        .map((item) => asObject(item) ?? {})
+        .find((it) => readText(it, "name") === runnerName);
+      const id = readNumber(own ?? {}, "id");
+      if (id === undefined) return runners.length === 0 ? "removed" : "unknown";
       try {
         await api.call("DELETE", base, `/actions/runners/${id}`);
         return "removed";

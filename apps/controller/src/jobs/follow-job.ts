@@ -29,7 +29,8 @@ export function completeJob(context: FlowContext, event: VmEvent): void {
   if (!isTerminal(vm.state)) vm.runnerState = "idle";
   if (!endJob(context, job.result, job)) {
     // Its start was dropped: the job is on record all the same.
-    openJob(context, { ...job, startedAtMs: job.startedAtMs ?? event.occurredAtMs - (job.durationMs ?? 0) });
+    const tookMs = Math.min(Math.max(0, job.durationMs ?? 0), event.occurredAtMs);
+    openJob(context, { ...job, startedAtMs: job.startedAtMs ?? event.occurredAtMs - tookMs });
     endJob(context, job.result, job);
   }
   log.info(

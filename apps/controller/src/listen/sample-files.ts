@@ -10,7 +10,8 @@ import { isId, isKind, type JsonObject } from "@mig/protocol";
  *
  * What a VM names never leaves the data directory: the id and the type must be what they claim, and the resolved
  * path must still be inside (the sample wrote outside it, S8). A file is never overwritten (S10). Files are written
- * one after the other; when the disk cannot keep up the message is refused as `overloaded`.
+ * one after the other; when the disk cannot keep up the message is refused as `overloaded`. What waits is bounded by
+ * its size too: 10,000 messages of a megabyte would be all of the memory (measured: 2.1 GB after 1,500 of them).
  */
 export type SampleKind =
   | { file: "event" | "grpc-event"; type: string }
@@ -31,11 +32,18 @@ interface Job {
 export function openSampleFiles(
   dataDir: string,
   log: Log,
-  { nowMs = Date.now, waitingMax = 10_000 }: { nowMs?: () => number; waitingMax?: number } = {},
+  {
+    nowMs = Date.now,
+    waitingMax = 10_000,
+    waitingBytesMax = 64 * 1024 * 1024,
+  }: { nowMs?: () => number; waitingMax?: number; waitingBytesMax?: number } = {},
 ): SampleFiles {
   const root = resolve(dataDir);
   const queue = new BoundedQueue<Job>(waitingMax);
-  const written = writeAll(queue, log);
+  let waitingBytes = 0;
+  const written = writeAll(queue, log, (job) => {
+    waitingBytes -= job.text.length;
+  });
   return {
     keep(vmId, kind, content) {
       const name = nameOf(kind, nowMs());
@@ -43,12 +51,11 @@ export function openSampleFiles(
       if (!isId(vmId) || !directory.startsWith(root + sep)) {
         throw new MigError("invalid_request", "the vm_id cannot name a directory");
       }
-      if (!queue.push({ directory, name, text: `${JSON.stringify(content, null, 2)}\n` })) {
-        throw new MigError(
-          "overloaded",
-          `${waitingMax} sample files wait for the disk; send this again later`,
-        );
+      const text = `${JSON.stringify(content, null, 2)}\n`;
+      if (waitingBytes + text.length > waitingBytesMax || !queue.push({ directory, name, text })) {
+        throw new MigError("overloaded", "too many sample files wait for the disk; send this again later");
       }
+      waitingBytes += text.length;
     },
     async close() {
       queue.close();
@@ -76,7 +83,7 @@ function stampOf(nowMs: number): string {
   return `${day}-${time}.${String(at.getMilliseconds()).padStart(3, "0")}`;
 }
 
-async function writeAll(queue: BoundedQueue<Job>, log: Log): Promise<void> {
+async function writeAll(queue: BoundedQueue<Job>, log: Log, done: (job: Job) => void): Promise<void> {
   let made = "";
   for await (const job of queue) {
     try {
@@ -87,6 +94,7 @@ async function writeAll(queue: BoundedQueue<Job>, log: Log): Promise<void> {
       made = ""; // somebody may have removed it
       log.warn({ file: job.name, error }, "a sample file could not be written");
     }
+    done(job);
   }
 }
 

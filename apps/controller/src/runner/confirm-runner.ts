@@ -12,6 +12,8 @@ export function confirmRunner(context: FlowContext, event: VmEvent): void {
   vm.state = nextVmState(vm.state, "runner_registered");
   vm.runnerState = "idle";
   vm.runnerName = runner.runnerName ?? vm.runnerName;
+  // The heartbeat that says so may come later, or not at all (agents from before MIG): it waits for no runner now.
+  if (vm.migletState === "ready" || vm.migletState === "registering_runner") vm.migletState = "idle";
   settleRegistration(context);
   log.info({ runner_name: vm.runnerName }, "a runner is registered");
 }

@@ -1,6 +1,6 @@
 import { MigError } from "@mig/lifecycle";
 import type { Grant, GrantRequest, GrantSource, Pool } from "../github/grant-source.ts";
-import type { VmRow } from "../store/rows.ts";
+import type { CommandRow, VmRow } from "../store/rows.ts";
 
 /**
  * Grants: permission to register one runner. The endpoint `registration-token` and the command `register_runner`
@@ -17,7 +17,7 @@ const keepMs = 5 * 60_000;
 const keptMax = 10_000;
 
 export function createGrants(parts: GrantParts): {
-  grantFor(commandId: string, vm: VmRow): Promise<Grant>;
+  grantFor(command: Pick<CommandRow, "id" | "attempt">, vm: VmRow): Promise<Grant>;
   grantOnRequest(vm: { vmId: string; poolId: string; orgId: string }, request: GrantRequest): Promise<Grant>;
 } {
   const kept = new Map<string, { grant: Promise<Grant>; untilMs: number }>();
@@ -48,12 +48,13 @@ export function createGrants(parts: GrantParts): {
   };
 
   return {
-    async grantFor(commandId, vm) {
+    async grantFor({ id: commandId, attempt }, vm) {
       const nowMs = performance.now();
       for (const [id, entry] of kept) if (entry.untilMs < nowMs || kept.size > keptMax) kept.delete(id);
       const known = kept.get(commandId);
       if (known !== undefined) return known.grant;
-      const grant = issue(vm, commandId.slice(-8), {});
+      // The attempt is in the name: an earlier one may have made a runner whose answer nobody got.
+      const grant = issue(vm, `${commandId.slice(-8)}-${attempt}`, {});
       kept.set(commandId, { grant, untilMs: nowMs + keepMs });
       return grant.catch((error: unknown) => {
         kept.delete(commandId);

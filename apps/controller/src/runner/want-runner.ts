@@ -1,20 +1,21 @@
+import { limits } from "@mig/protocol";
 import { queueCommand } from "../commands/queue.ts";
 import type { FlowContext } from "../context.ts";
 
 /**
  * A VM that says `ready` waits for work: register_runner is queued by itself (seed 004). Once for each time it is
- * needed: not while such a command is open, not when the VM is on its way out, and at most three times a life
- * (seed 001). The grant itself is obtained when the command is delivered, so no secret rests in the table.
+ * needed: not while such a command is open, not when the VM is on its way out, not when its queue is full, and at
+ * most three times a life (seed 001). The grant itself is obtained when the command is delivered, so no secret rests
+ * in the table.
  */
 export function wantRunner(context: FlowContext): void {
   const { unit, vm, nowMs, rules, log } = context;
-  if (vm.migletState !== "ready" || (vm.state !== "initializing" && vm.state !== "idle")) return;
-  if (
-    unit
-      .openCommands(vm.vmId)
-      .some((c) => c.type === "register_runner" || c.type === "drain" || c.type === "shutdown")
-  )
-    return;
+  // An old agent that reports no state stays `ready` in the table; its runner_registered made the VM idle.
+  if (vm.migletState !== "ready" || vm.state !== "initializing") return;
+  const open = unit.openCommands(vm.vmId);
+  // A throw would take with it the beats of all the VMs in the same unit.
+  if (open.length >= limits.commandsPendingPerVmMax) return;
+  if (open.some((c) => c.type === "register_runner" || c.type === "drain" || c.type === "shutdown")) return;
   if (vm.registrations >= rules.registrationsMax) {
     if (vm.problem === null) {
       vm.problem = {

@@ -12,15 +12,26 @@ import type { Parts } from "./parts.ts";
  * Heartbeats. Each is answered from memory at once and changes one entry of a map; all that came in are written
  * together each sweep, and at once when one tells something new. With the database away they are still answered,
  * the newest of each VM is kept, and nobody is called silent (reliability-security §2.3, §2.8).
+ *
+ * A beat waits for its turn, an event does not. So what a beat said of the VM's state is dropped when the VM has said
+ * something else since: `idle` must not be written over the job that has started meanwhile.
  */
 interface Entry {
   beat: Heartbeat | undefined;
-  /** Monotonic. */
+  beatAtMs: number;
+  /** Monotonic, like `beatAtMs`: any message, and the last one that was no beat. */
   seenAtMs: number;
+  spokeAtMs: number;
   told: string;
   sampledAtMs: number;
   /** The incarnation that was written off; its agent is told to end. */
   writtenOff: string | undefined;
+}
+
+interface Taken {
+  vmId: string;
+  entry: Entry;
+  beat: Heartbeat;
 }
 
 const entriesMax = 200_000;
@@ -42,6 +53,7 @@ export class Beats {
     entry.seenAtMs = performance.now();
     if (entry.writtenOff !== undefined && entry.writtenOff === beat.incarnation) throw writtenOff(vmId);
     entry.beat = beat;
+    entry.beatAtMs = entry.seenAtMs;
     if (entry.told !== tell(beat)) void this.flush();
     // Spread by a tenth, so that agents that started together do not beat together for ever.
     const nextIntervalMs = Math.round(this.#parts.pace.heartbeatIntervalMs * (0.9 + 0.2 * Math.random()));
@@ -50,7 +62,9 @@ export class Beats {
 
   /** Any other message of the VM. */
   hear(vmId: string): void {
-    this.#entryOf(vmId).seenAtMs = performance.now();
+    const entry = this.#entryOf(vmId);
+    entry.seenAtMs = performance.now();
+    entry.spokeAtMs = entry.seenAtMs;
   }
 
   /** How long this replica has not heard from the VM; Infinity if it never did. */
@@ -59,8 +73,12 @@ export class Beats {
     return entry === undefined ? Number.POSITIVE_INFINITY : performance.now() - entry.seenAtMs;
   }
 
-  forget(vmId: string): void {
-    this.#entries.delete(vmId);
+  /** Lets go of VMs that have ended or moved to another replica; not of what could not be written yet. */
+  forgetSilent(silentMs: number): void {
+    const beforeMs = performance.now() - silentMs;
+    for (const [vmId, entry] of this.#entries) {
+      if (entry.beat === undefined && entry.seenAtMs < beforeMs) this.#entries.delete(vmId);
+    }
   }
 
   /** Writes what has come in. A second call while one runs joins it or follows it. */
@@ -75,31 +93,59 @@ export class Beats {
     // A turn of the event loop, so that beats which arrive together are written together.
     await new Promise((resolve) => setImmediate(resolve));
     for (;;) {
-      const due = [...this.#entries].filter(([, entry]) => entry.beat !== undefined).slice(0, vmsPerCommit);
-      if (due.length === 0) return;
-      const taken = due.map(([vmId, entry]) => ({ vmId, entry, beat: entry.beat }));
-      for (const { entry } of taken) entry.beat = undefined;
-      try {
-        const scope = {
-          vmIds: due.map(([vmId]) => vmId),
-          incarnations: taken.flatMap(({ beat }) => beat?.incarnation ?? []),
-        };
-        await withUnit(this.#parts.store, scope, (unit) => {
-          for (const { vmId, entry, beat } of taken)
-            if (beat !== undefined) this.#write(unit, vmId, entry, beat);
-        });
-      } catch (error) {
-        for (const { entry, beat } of taken) entry.beat ??= beat;
-        this.#parts.log.warn(
-          { error, vms: due.length },
-          "heartbeats could not be written; they stay in memory",
-        );
-        return;
-      }
+      const taken = this.#takeDue();
+      if (taken.length === 0) return;
+      if (!(await this.#commit(taken))) return;
     }
   }
 
-  #write(unit: Unit, vmId: string, entry: Entry, beat: Heartbeat): void {
+  #takeDue(): Taken[] {
+    const taken: Taken[] = [];
+    for (const [vmId, entry] of this.#entries) {
+      if (entry.beat === undefined) continue;
+      taken.push({ vmId, entry, beat: entry.beat });
+      entry.beat = undefined;
+      if (taken.length === vmsPerCommit) break;
+    }
+    return taken;
+  }
+
+  /** False when the database cannot take any now. */
+  async #commit(taken: Taken[]): Promise<boolean> {
+    const scope = {
+      vmIds: taken.map(({ vmId }) => vmId),
+      incarnations: taken.flatMap(({ beat }) => beat.incarnation ?? []),
+    };
+    try {
+      await withUnit(this.#parts.store, scope, (unit) => {
+        for (const { vmId, entry, beat } of taken) this.#write(unit, vmId, entry, beat);
+      });
+      return true;
+    } catch (error) {
+      const isTheirs = error instanceof MigError && error.code !== "storage_unavailable";
+      if (isTheirs && taken.length > 1) {
+        // One that cannot be written must not hold up the others.
+        for (const one of taken) await this.#commit([one]);
+        return true;
+      }
+      if (isTheirs) {
+        this.#parts.log.error(
+          { error, vm_id: taken[0]?.vmId },
+          "a heartbeat cannot be written and is dropped",
+        );
+        return true;
+      }
+      for (const { entry, beat } of taken) entry.beat ??= beat;
+      this.#parts.log.warn(
+        { error, vms: taken.length },
+        "heartbeats could not be written; they stay in memory",
+      );
+      return false;
+    }
+  }
+
+  #write(unit: Unit, vmId: string, entry: Entry, whole: Heartbeat): void {
+    const beat = entry.spokeAtMs > entry.beatAtMs ? withoutState(whole) : whole;
     const { context, current } = recognize(
       unit,
       {
@@ -120,13 +166,14 @@ export class Beats {
     applyBeat(context, beat);
     if (context.vm.state === "idle") settleRegistration(context);
     wantRunner(context);
-    const news = tell(beat);
-    if (entry.told !== news || unit.nowMs - entry.sampledAtMs >= sampleEveryMs) {
-      unit.heartbeats.push({ vmId, atMs: unit.nowMs, body: heartbeatToJson(beat) });
-      entry.sampledAtMs = unit.nowMs;
+    const news = tell(whole);
+    const isSample = entry.told !== news || unit.nowMs - entry.sampledAtMs >= sampleEveryMs;
+    if (isSample) unit.heartbeats.push({ vmId, atMs: unit.nowMs, body: heartbeatToJson(whole) });
+    unit.afterCommit(() => {
+      if (isSample) entry.sampledAtMs = unit.nowMs;
       entry.told = news;
-    }
-    unit.afterCommit(() => this.#parts.registry.wake(vmId));
+      this.#parts.registry.wake(vmId);
+    });
   }
 
   #entryOf(vmId: string): Entry {
@@ -137,17 +184,30 @@ export class Beats {
         retryAfterMs: 5_000,
       });
     }
-    const entry: Entry = { beat: undefined, seenAtMs: 0, told: "", sampledAtMs: 0, writtenOff: undefined };
+    const entry: Entry = {
+      beat: undefined,
+      beatAtMs: 0,
+      seenAtMs: 0,
+      spokeAtMs: 0,
+      told: "",
+      sampledAtMs: 0,
+      writtenOff: undefined,
+    };
     this.#entries.set(vmId, entry);
     return entry;
   }
 }
 
-export function writtenOff(vmId: string): MigError {
+function writtenOff(vmId: string): MigError {
   return new MigError(
     "incarnation_lost",
     `${vmId} was written off after a long silence; finish the job and shut down`,
   );
+}
+
+function withoutState(beat: Heartbeat): Heartbeat {
+  const { migletState: _m, runner: _r, currentJob: _j, ...rest } = beat;
+  return rest;
 }
 
 /** What makes a heartbeat news: everything but the numbers. */

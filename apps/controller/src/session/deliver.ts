@@ -10,8 +10,8 @@ import type { Parts } from "./parts.ts";
 
 /**
  * Takes the next command of a VM for one session: marks it sent under the VM's lock, if the session is still the
- * newest, and adds what must not rest in the table (a grant) or is only true now (whether GitHub let the runner go).
- * The row moves first: a crash in between costs one redelivery, never a second effect.
+ * newest (rejects with `superseded` if not), and adds what must not rest in the table (a grant) or is only true now
+ * (whether GitHub let the runner go). The row moves first: a crash in between costs one redelivery, never a second effect.
  */
 export type Deliver = (vmId: string, epoch: number) => Promise<Command | undefined>;
 
@@ -22,7 +22,9 @@ export function createDeliver(parts: Parts): Deliver {
   return async (vmId, epoch) => {
     const taken = await withUnit(store, { vmIds: [vmId] }, (unit) => {
       const vm = unit.vm(vmId);
-      if (vm === undefined || vm.sessionEpoch !== epoch) return undefined;
+      if (vm === undefined) return undefined;
+      // Also how a session learns that the VM has gone to another replica.
+      if (vm.sessionEpoch !== epoch) throw new MigError("superseded", `${vmId} has a newer session`);
       const command = pickNext(unit.openCommands(vmId), unit.nowMs);
       if (command === undefined) return undefined;
       move(command, "send", unit.nowMs);
@@ -41,7 +43,7 @@ export function createDeliver(parts: Parts): Deliver {
 
   async function complete(command: CommandRow, vm: VmRow): Promise<JsonObject> {
     if (command.type === "register_runner") {
-      const grant = await grantFor(command.id, vm);
+      const grant = await grantFor(command, vm);
       return {
         ...(grant.registrationToken === undefined ? {} : { registration_token: grant.registrationToken }),
         ...(grant.jitConfig === undefined ? {} : { jit_config: grant.jitConfig }),
@@ -81,6 +83,8 @@ export function createDeliver(parts: Parts): Deliver {
       const row = unit.command(command.id);
       const vm = unit.vm(command.vmId);
       if (row === undefined || vm === undefined) return;
+      // It took so long that the command was delivered again meanwhile: that delivery goes its own way.
+      if (row.attempt !== command.attempt) return;
       const problem = {
         code: known.code,
         category: known.category,

@@ -136,6 +136,7 @@ function takeIn(unit: Unit, { vmId, events }: Submission, stored: Set<string>, p
         poolId: event.poolId === "" ? undefined : event.poolId,
         orgId: event.orgId,
         incarnation: event.incarnation,
+        occurredAtMs: event.occurredAtMs,
         restarted: (vm: VmRow) => event.type === "vm_started" && vm.state !== "initializing",
       },
       parts.rules,

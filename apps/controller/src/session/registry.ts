@@ -58,4 +58,5 @@ export class Registry {
   }
 }
 
-const superseded: GoAway = { reason: "superseded", reconnectAfterMs: 0, deadlineMs: 0 };
+/** The VM has a newer session. */
+export const superseded: GoAway = { reason: "superseded", reconnectAfterMs: 0, deadlineMs: 0 };

@@ -10,7 +10,8 @@ import { withUnit } from "../store/unit.ts";
 import type { Deliver } from "./deliver.ts";
 import type { Channel, Poll, Session, Wire } from "./desk.ts";
 import type { Parts } from "./parts.ts";
-import type { LiveSession } from "./registry.ts";
+import { PollSession } from "./poll-session.ts";
+import { type LiveSession, superseded } from "./registry.ts";
 
 /**
  * A session is one live channel of one VM. It is opened by a connect (or by the first poll), counts up the VM's
@@ -39,7 +40,7 @@ export function createSessions(
   async function enter(
     connect: Connect,
     channel: Channel,
-  ): Promise<{ vm: VmRow; ackedSeq: number; current: boolean }> {
+  ): Promise<{ vm: VmRow; ackedSeq: number; isWelcome: boolean }> {
     const { vmId } = connect;
     const scope = {
       vmIds: [vmId],
@@ -59,11 +60,14 @@ export function createSessions(
         log,
       );
       const { vm, nowMs } = context;
-      hear(context);
-      vm.sessionEpoch += 1;
-      vm.sessionChannel = channel;
-      if (current && !isTerminal(vm.state)) {
-        if (connect.protocolVersion > 0) vm.protocolVersion = connect.protocolVersion;
+      // One that was written off, or an old life's, gets no session: it must not take the living one's place.
+      const isWelcome = current && !isTerminal(vm.state);
+      if (isWelcome) {
+        hear(context);
+        vm.sessionEpoch += 1;
+        vm.sessionChannel = channel;
+        if (connect.protocolVersion > 0)
+          vm.protocolVersion = Math.min(Math.ceil(connect.protocolVersion), 32_767);
         if (connect.version !== "") vm.agentVersion = connect.version;
         applyReport(context, connect.migletState ?? assumedState(connect, channel, vm), false);
         for (const command of unit.openCommands(vmId)) {
@@ -71,7 +75,7 @@ export function createSessions(
         }
         wantRunner(context);
       }
-      return { vm: { ...vm }, ackedSeq: cursor.ackedSeq, current };
+      return { vm: { ...vm }, ackedSeq: cursor.ackedSeq, isWelcome };
     });
   }
 
@@ -90,9 +94,9 @@ export function createSessions(
 
   async function open(connect: Connect, channel: Channel, wire: Wire): Promise<Session> {
     hearInMemory(connect.vmId);
-    const { vm, ackedSeq, current } = await enter(connect, channel);
+    const { vm, ackedSeq, isWelcome } = await enter(connect, channel);
     const live = createLive(vm, channel, wire);
-    registry.add(live);
+    if (isWelcome) registry.add(live);
     log.info(
       { vm_id: vm.vmId, channel, epoch: vm.sessionEpoch, sessions: registry.size },
       "a VM has connected",
@@ -111,13 +115,13 @@ export function createSessions(
         serverTimeMs: Date.now(),
       },
       ready() {
-        if (!current || isTerminal(vm.state)) live.end(lostIncarnation);
-        else live.wake();
+        if (isWelcome) live.wake();
+        else live.end(lostIncarnation);
       },
       close() {
         if (!isOpen) return;
         isOpen = false;
-        leave(live);
+        if (isWelcome) leave(live);
       },
     };
   }
@@ -150,6 +154,10 @@ export function createSessions(
           const command = await deliver(vm.vmId, vm.sessionEpoch);
           if (command !== undefined && !ended && !wire.send({ kind: "command", command })) live.end(tooSlow);
         } catch (error) {
+          if (error instanceof MigError && error.code === "superseded") {
+            registry.remove(live);
+            return live.end(superseded);
+          }
           // The watch wakes every session that has something waiting, so a failed look is repeated within a sweep.
           log.warn({ vm_id: vm.vmId, error }, "a command could not be fetched");
         }
@@ -165,9 +173,12 @@ export function createSessions(
     // Somebody looks at the queue of a VM that has a stream: a person with curl, not its agent.
     if (stream !== undefined && stream.channel !== "poll" && request.incarnation === undefined) return [];
     let session = polls.get(vmId);
-    const isSame =
-      session !== undefined && registry.get(vmId) === session && session.named === request.incarnation;
     let turn = session?.takeTurn() ?? 0;
+    const isSame =
+      session !== undefined &&
+      registry.get(vmId) === session &&
+      session.named === request.incarnation &&
+      (await refresh(session, request));
     const connect: Connect = {
       vmId,
       poolId: "",
@@ -177,22 +188,23 @@ export function createSessions(
       ...(request.migletState === undefined ? {} : { migletState: request.migletState }),
     };
     if (session === undefined || !isSame) {
-      const { vm, current } = await enter(connect, "poll");
+      const { vm, isWelcome } = await enter(connect, "poll");
+      if (!isWelcome) throw lostError(vmId);
       session = new PollSession(vm, request.incarnation);
       turn = session.takeTurn();
-      polls.set(vmId, session);
       registry.add(session);
-      if (request.incarnation !== undefined && (!current || isTerminal(vm.state))) throw lostError(vmId);
-    } else {
-      await refresh(session, request);
+      if (registry.get(vmId) === session) polls.set(vmId, session);
     }
     return session.wait(deliver, turn, request.waitMs, AbortSignal.any([signal, parts.signal]));
   }
 
-  /** The next poll of a session: what the last answer carried may not have arrived. */
-  async function refresh(session: PollSession, request: Poll): Promise<void> {
+  /**
+   * The next poll of a session: what the last answer carried may not have arrived. Answers false when another replica
+   * has a newer session of the VM: this one is over.
+   */
+  async function refresh(session: PollSession, request: Poll): Promise<boolean> {
     const incarnations = request.incarnation === undefined ? [] : [request.incarnation];
-    await withUnit(store, { vmIds: [session.vmId], incarnations }, (unit) => {
+    return withUnit(store, { vmIds: [session.vmId], incarnations }, (unit) => {
       const known = {
         vmId: session.vmId,
         poolId: undefined,
@@ -202,12 +214,14 @@ export function createSessions(
       const { context, current } = recognize(unit, { ...known, restarted: () => false }, rules, log);
       if (request.incarnation !== undefined && (!current || isTerminal(context.vm.state)))
         throw lostError(session.vmId);
+      if (context.vm.sessionEpoch !== session.epoch) return false;
       hear(context);
       applyReport(context, request.migletState, context.vm.runnerState === "running");
       for (const command of unit.openCommands(session.vmId)) {
         if (command.state === "sent") returnToQueue(command, unit.nowMs, unit.nowMs);
       }
       wantRunner(context);
+      return true;
     });
   }
 
@@ -242,87 +256,3 @@ function lostError(vmId: string): MigError {
 
 const lostIncarnation: GoAway = { reason: "incarnation_lost", reconnectAfterMs: 60_000, deadlineMs: 0 };
 const tooSlow: GoAway = { reason: "slow_consumer", reconnectAfterMs: 1_000, deadlineMs: 0 };
-
-/** The session of an agent that polls. It has a wire only while a request is held. */
-class PollSession implements LiveSession {
-  readonly channel = "poll";
-  readonly vmId: string;
-  readonly epoch: number;
-  readonly incarnation: string;
-  readonly named: string | undefined;
-  #wake: (() => void) | undefined;
-  #ended: GoAway | undefined;
-  #turn = 0;
-  #lastMs = performance.now();
-
-  constructor(vm: VmRow, named: string | undefined) {
-    this.vmId = vm.vmId;
-    this.epoch = vm.sessionEpoch;
-    this.incarnation = vm.incarnation;
-    this.named = named;
-  }
-
-  wake(): void {
-    this.#wake?.();
-  }
-
-  end(goAway: GoAway): void {
-    this.#ended = goAway;
-    this.#wake?.();
-  }
-
-  /** A newer request of the same VM has come: the held one ends with `superseded`. */
-  takeTurn(): number {
-    this.#turn += 1;
-    this.#wake?.();
-    return this.#turn;
-  }
-
-  isIdle(idleMs: number): boolean {
-    return this.#wake === undefined && performance.now() - this.#lastMs > idleMs;
-  }
-
-  async wait(deliver: Deliver, turn: number, waitMs: number, signal: AbortSignal): Promise<Command[]> {
-    const untilMs = performance.now() + waitMs;
-    for (;;) {
-      this.#lastMs = performance.now();
-      // Listen before looking: what is queued in between wakes this wait.
-      let woken = false;
-      let wakeUp: () => void = () => {};
-      const wakened = new Promise<void>((resolve) => {
-        wakeUp = resolve;
-      });
-      this.#wake = () => {
-        woken = true;
-        wakeUp();
-      };
-      if (this.#turn !== turn || this.#ended?.reason === "superseded") {
-        throw new MigError("superseded", `a newer request or stream of ${this.vmId} has taken over`);
-      }
-      if (this.#ended !== undefined) return this.#answer([]);
-      const command = await deliver(this.vmId, this.epoch);
-      if (command !== undefined) return this.#answer([command]);
-      const leftMs = untilMs - performance.now();
-      if (leftMs <= 0 || signal.aborted) return this.#answer([]);
-      if (!woken) await first(wakened, leftMs, signal);
-    }
-  }
-
-  #answer(commands: Command[]): Command[] {
-    this.#wake = undefined;
-    return commands;
-  }
-}
-
-function first(event: Promise<void>, waitMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, waitMs);
-    signal.addEventListener("abort", done, { once: true });
-    void event.then(done);
-  });
-}

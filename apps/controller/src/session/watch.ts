@@ -1,7 +1,7 @@
 import { pause } from "@mig/kit";
-import { brakedWriteOffs, isMassLoss, reachabilityAfter } from "@mig/lifecycle";
+import { brakedWriteOffs, isMassLoss, isTerminal, reachabilityAfter } from "@mig/lifecycle";
 import { sql } from "kysely";
-import { expireCommands } from "../commands/expire.ts";
+import { expireCommands, resultWithinMs } from "../commands/expire.ts";
 import { contextOf } from "../context.ts";
 import { writeOff } from "../shutdown/close-vm.ts";
 import { textsIn } from "../store/table.ts";
@@ -41,6 +41,7 @@ export async function watch(parts: Parts, beats: Beats, sessions: Sessions): Pro
       await beats.flush();
       await sweepCommands(parts);
       sessions.dropIdlePolls();
+      beats.forgetSilent(pace.silence.lostAfterMs);
       if (nowMs >= judgeFromMs) await sweepSilence(parts, beats, brake, pace.sweepMs + Math.max(0, lateMs));
     } catch (error) {
       judgeFromMs = performance.now() + pace.graceMs;
@@ -58,7 +59,8 @@ async function sweepCommands({ store, registry, rules, log }: Parts): Promise<vo
     }>`select distinct vm_id as "vmId" from commands where state in ('pending', 'sent', 'acknowledged') and (
         (state = 'sent' and sent_at < now() - ${rules.commandAckMs} * interval '1 millisecond')
         or (state <> 'acknowledged' and expires_at < now())
-        or (state = 'acknowledged' and acknowledged_at < now() - interval '5 minutes')
+        or (state = 'acknowledged' and acknowledged_at <
+          now() - (${JSON.stringify(resultWithinMs)}::jsonb ->> type)::float8 * interval '1 millisecond')
       ) limit ${vmsPerSweep}`.execute(tx),
   );
   const vmIds = due.rows.map((row) => row.vmId);
@@ -80,6 +82,8 @@ async function sweepCommands({ store, registry, rules, log }: Parts): Promise<vo
   for (const { vmId } of waiting.rows) registry.wake(vmId);
 }
 
+const silentFor = (ms: number) => sql`last_seen < now() - ${ms} * interval '1 millisecond'`;
+
 /** While on, `allowance` grows with time and each write-off takes one from it. */
 interface Brake {
   on: boolean;
@@ -90,24 +94,30 @@ async function sweepSilence(parts: Parts, beats: Beats, brake: Brake, elapsedMs:
   const { store, pace, rules, log } = parts;
   const bounds = pace.silence;
   const found = await store.transact(async (tx) => {
-    const silent = await sql<{ vmId: string }>`select vm_id as "vmId" from vms
-      where state not in ('terminated', 'lost') and life > 0
-        and last_seen < now() - ${bounds.unreachableAfterMs} * interval '1 millisecond'
-      order by last_seen limit ${vmsPerSweep}`.execute(tx);
-    if (silent.rows.length === 0) return { silent: [], live: 0 };
-    const live = await sql<{
-      n: number;
-    }>`select count(*)::float8 as n from vms where state not in ('terminated', 'lost') and life > 0`.execute(
-      tx,
-    );
-    return { silent: silent.rows.map((row) => row.vmId), live: live.rows[0]?.n ?? 0 };
+    const counts = await sql<{
+      silent: number;
+      live: number;
+    }>`select count(*)::float8 as live, count(*) filter (where ${silentFor(bounds.unreachableAfterMs)})::float8 as silent
+      from vms where state not in ('terminated', 'lost') and life > 0`.execute(tx);
+    const { silent = 0, live = 0 } = counts.rows[0] ?? {};
+    if (silent === 0) return { vmIds: [], silent, live };
+    // Those for whom there is something to decide; the news first, or write-offs that the brake holds would hide it.
+    const due = await sql<{ vmId: string }>`select vm_id as "vmId" from vms
+      where state not in ('terminated', 'lost') and life > 0 and (
+        (reachability = 'online' and ${silentFor(bounds.unreachableAfterMs)})
+        or (current_job is null and ${silentFor(bounds.lostAfterMs)})
+        or ${silentFor(bounds.lostWithJobAfterMs)}
+      ) order by reachability = 'online' desc, last_seen limit ${vmsPerSweep}`.execute(tx);
+    return { vmIds: due.rows.map((row) => row.vmId), silent, live };
   });
-  const silent = found.silent.filter((vmId) => beats.silentMs(vmId) >= bounds.unreachableAfterMs);
+  const silent = found.vmIds.filter((vmId) => beats.silentMs(vmId) >= bounds.unreachableAfterMs);
+  // All that are silent count, not only those that this sweep can look at.
+  const silentVms = found.silent - (found.vmIds.length - silent.length);
   const wasOn = brake.on;
-  brake.on = isMassLoss(silent.length, found.live);
+  brake.on = isMassLoss(silentVms, found.live);
   brake.allowance = brake.on ? Math.min(10, brake.allowance + brakedWriteOffs(found.live, elapsedMs)) : 0;
   if (brake.on && !wasOn) {
-    const counts = { silent: silent.length, live: found.live };
+    const counts = { silent: silentVms, live: found.live };
     log.error(
       counts,
       "many VMs fell silent at once; the fault may be ours, so they are written off very slowly",
@@ -117,13 +127,13 @@ async function sweepSilence(parts: Parts, beats: Beats, brake: Brake, elapsedMs:
   await withUnit(store, { vmIds: silent }, (unit) => {
     for (const vmId of silent) {
       const vm = unit.vm(vmId);
-      if (vm === undefined) continue;
+      // Another replica may have been faster.
+      if (vm === undefined || isTerminal(vm.state)) continue;
       const context = contextOf(unit, vm, rules, log);
       const verdict = reachabilityAfter(unit.nowMs - vm.lastSeenMs, vm.currentJob !== null, bounds);
       if (verdict === "lost" && (!brake.on || brake.allowance >= 1)) {
         brake.allowance -= brake.on ? 1 : 0;
         writeOff(context);
-        unit.afterCommit(() => beats.forget(vmId));
       } else if (verdict !== "online" && vm.reachability === "online") {
         vm.reachability = "unreachable";
         context.log.warn({ silent_ms: Math.round(unit.nowMs - vm.lastSeenMs) }, "a VM is unreachable");

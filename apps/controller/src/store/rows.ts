@@ -70,12 +70,14 @@ export interface IncarnationRow {
   vmId: string;
   incarnation: string;
   ackedSeq: number;
+  /** It is or was the VM's current one, not only told of later by its spooled events. */
+  lived: boolean;
   beganAtMs: number;
 }
 
 export const incarnationsTable: Table<IncarnationRow> = {
   name: "incarnations",
-  columns: { vmId: "text", incarnation: "text", ackedSeq: "int", beganAtMs: "time" },
+  columns: { vmId: "text", incarnation: "text", ackedSeq: "int", lived: "bool", beganAtMs: "time" },
 };
 
 export interface EventRow {

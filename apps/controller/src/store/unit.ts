@@ -140,7 +140,9 @@ export class Unit {
     const changed = [...this.#incarnations.values()].filter((row) => this.#isChanged(row));
     if (changed.length === 0) return;
     await sql`${insertRows(incarnationsTable, changed)}
-      on conflict (vm_id, incarnation) do update set acked_seq = excluded.acked_seq`.execute(tx);
+      on conflict (vm_id, incarnation) do update set acked_seq = excluded.acked_seq, lived = excluded.lived`.execute(
+      tx,
+    );
   }
 }
 

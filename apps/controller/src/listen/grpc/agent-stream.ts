@@ -27,7 +27,8 @@ import { toStatus } from "./status.ts";
  * One gRPC stream of one VM.
  *
  * nameless  nobody has said whose stream it is. A heartbeat or an event may come before `connect` from an agent of the
- *           past (reference/go-agent-wire.md §4) and names it as well; answers to commands wait, a few of them
+ *           past (reference/go-agent-wire.md §4) and names it as well; answers to commands wait, a few of them. It
+ *           needs no credentials yet, so it is ended when it stays nameless
  * named     messages about another VM are answered with an error and go nowhere
  * open      `connect` was accepted: there is a session, commands come down. A further `connect` opens a new session
  * held      an agent from before MIG was refused. Its stream stays open and silent for a while, because it would come
@@ -38,7 +39,9 @@ import { toStatus } from "./status.ts";
  */
 const eventsUnderWayMax = 500;
 const answersUnderWayMax = 100;
+const waitingBytesMax = 4 * 1024 * 1024;
 const heldAnswersMax = 16;
+const heldBytesMax = 64 * 1024;
 
 export class AgentStream {
   readonly #call: ServerDuplexStream<Uint8Array, Uint8Array>;
@@ -50,6 +53,7 @@ export class AgentStream {
   readonly #events: Lane<VmEvent>;
   readonly #answers: Lane<CommandAnswer>;
   #heldAnswers: CommandAnswer[] = [];
+  #heldBytes = 0;
   #vmId: string | undefined;
   #protocolVersion = 0;
   #isLeaving = false;
@@ -65,6 +69,7 @@ export class AgentStream {
     const refused = (_: unknown[], error: unknown): void => this.#notify(error);
     this.#events = new Lane<VmEvent>({
       max: eventsUnderWayMax,
+      bytesMax: waitingBytesMax,
       batchMax: eventsUnderWayMax,
       retryMs,
       refused,
@@ -75,6 +80,7 @@ export class AgentStream {
     });
     this.#answers = new Lane<CommandAnswer>({
       max: answersUnderWayMax,
+      bytesMax: waitingBytesMax,
       batchMax: 1,
       retryMs,
       refused,
@@ -86,6 +92,11 @@ export class AgentStream {
     call.once("end", () => this.#finish());
     call.once("cancelled", () => this.#finish());
     call.once("close", () => this.#finish());
+    void pause(parts.holdMs, this.#end.signal).then(() => {
+      if (this.#vmId === undefined && !this.#isLeaving) {
+        this.#finish({ code: status.DEADLINE_EXCEEDED, details: "nobody has said whose stream this is" });
+      }
+    });
   }
 
   whenClosed(run: () => void): void {
@@ -122,11 +133,11 @@ export class AgentStream {
       case "connect":
         return this.#connect(message.connect);
       case "event":
-        return this.#receive(message, message.event);
+        return this.#receive(message, message.event, bytes.length);
       case "heartbeat":
-        return this.#receive(message, message.heartbeat);
+        return this.#receive(message, message.heartbeat, bytes.length);
       case "ack":
-        return this.#takeAnswer(message.answer);
+        return this.#takeAnswer(message.answer, bytes.length);
       case "error": {
         const { code, message: text } = message.error;
         this.#parts.log.info({ vm_id: this.#vmId, code, text }, "an agent reports an error");
@@ -147,12 +158,14 @@ export class AgentStream {
     } catch (error) {
       this.#refuse(toMigError(error));
     }
-    for (const answer of this.#heldAnswers.splice(0)) await this.#answers.push(answer);
+    this.#heldBytes = 0;
+    for (const answer of this.#heldAnswers.splice(0)) await this.#answers.push(answer, 0);
   }
 
   async #receive(
     message: AgentMessage & { kind: "event" | "heartbeat" },
     about: VmEvent | Heartbeat,
+    bytes: number,
   ): Promise<void> {
     const vmId = about.vmId === "" ? (this.#vmId ?? "") : about.vmId;
     if (this.#vmId !== undefined && vmId !== this.#vmId) return this.#refuseOther(vmId);
@@ -163,7 +176,7 @@ export class AgentStream {
     if (message.kind === "event") {
       const event = { ...message.event, vmId };
       this.#parts.files?.keep(vmId, { file: "grpc-event", type: event.type }, eventToJson(event));
-      return this.#events.push(event);
+      return this.#events.push(event, bytes);
     }
     const beat = { ...message.heartbeat, vmId };
     this.#parts.files?.keep(vmId, { file: "grpc-heartbeat" }, heartbeatToJson(beat));
@@ -171,10 +184,12 @@ export class AgentStream {
     if (!this.#isBeforeMig) this.#tell({ kind: "heartbeat_ack", reply });
   }
 
-  async #takeAnswer(answer: CommandAnswer): Promise<void> {
-    if (this.#slot.isOpen) return this.#answers.push(answer);
-    if (this.#heldAnswers.length < heldAnswersMax) this.#heldAnswers.push(answer);
-    else this.#notify(new MigError("refused", "connect first; too many answers wait for it"));
+  async #takeAnswer(answer: CommandAnswer, bytes: number): Promise<void> {
+    if (this.#slot.isOpen) return this.#answers.push(answer, bytes);
+    if (this.#heldAnswers.length < heldAnswersMax && this.#heldBytes + bytes <= heldBytesMax) {
+      this.#heldAnswers.push(answer);
+      this.#heldBytes += bytes;
+    } else this.#notify(new MigError("refused", "connect first; too many answers wait for it"));
   }
 
   #refuseOther(vmId: string): void {

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
 import { pause } from "@mig/kit";
+import { limits } from "@mig/protocol";
 import { commandService } from "@mig/protocol/grpc";
 import { AgentStream } from "./agent-stream.ts";
 import type { GrpcParts } from "./grpc-parts.ts";
@@ -13,7 +14,6 @@ export interface GrpcEdge {
 
 /** Streams that one connection may hold; an agent needs one, and a second while it replaces the first. */
 const streamsPerConnectionMax = 16;
-const receivedBytesMax = 4 * 1024 * 1024;
 
 /** gRPC without a port of its own: the doors hand it sockets that have begun to speak HTTP/2. */
 export function createGrpcEdge(parts: GrpcParts): GrpcEdge {
@@ -23,7 +23,7 @@ export function createGrpcEdge(parts: GrpcParts): GrpcEdge {
     "grpc.keepalive_timeout_ms": 10_000,
     // A client that says its preface and nothing else, or keeps a connection without a stream.
     "grpc.max_connection_idle_ms": parts.idleMs,
-    "grpc.max_receive_message_length": receivedBytesMax,
+    "grpc.max_receive_message_length": limits.messageBytesMax,
     "grpc.max_concurrent_streams": streamsPerConnectionMax,
     // In megabytes; without it one connection may queue frames until the process has no memory left.
     "grpc-node.max_session_memory": 16,

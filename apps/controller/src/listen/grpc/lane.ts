@@ -4,11 +4,12 @@ import { isRetryable, MigError } from "@mig/lifecycle";
 /**
  * Work of one stream that must reach the store, in order. Items wait here, are handed over in batches of at most
  * `batchMax`, one batch at a time, and the same batch again while the failure is one that passes: an agent from
- * before MIG has no way to send anything twice. `push` resolves when there is room for another item; the reader
- * waits for it, so that a slow database slows the agent down instead of filling our memory.
+ * before MIG has no way to send anything twice. `push` resolves when there is room for another item, in number and in
+ * bytes; the reader waits for it, so that a slow database slows the agent down instead of filling our memory.
  */
 export interface LaneSettings<T> {
   max: number;
+  bytesMax: number;
   batchMax: number;
   retryMs: number;
   work(items: T[]): Promise<void>;
@@ -19,7 +20,8 @@ export interface LaneSettings<T> {
 export class Lane<T> {
   readonly #settings: LaneSettings<T>;
   readonly #end = new AbortController();
-  #waiting: T[] = [];
+  #waiting: { item: T; bytes: number }[] = [];
+  #bytes = 0;
   #underWay = 0;
   #isRunning = false;
   #room: (() => void) | undefined;
@@ -28,11 +30,14 @@ export class Lane<T> {
     this.#settings = settings;
   }
 
-  push(item: T): Promise<void> | undefined {
+  /** `bytes`: how large it was on the wire. */
+  push(item: T, bytes: number): Promise<void> | undefined {
     if (this.#end.signal.aborted) return undefined;
-    this.#waiting.push(item);
+    this.#waiting.push({ item, bytes });
+    this.#bytes += bytes;
     if (!this.#isRunning) void this.#run();
-    if (this.#waiting.length + this.#underWay < this.#settings.max) return undefined;
+    const { max, bytesMax } = this.#settings;
+    if (this.#waiting.length + this.#underWay < max && this.#bytes < bytesMax) return undefined;
     return new Promise((resolve) => {
       this.#room = resolve;
     });
@@ -52,7 +57,8 @@ export class Lane<T> {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, this.#settings.batchMax);
       this.#underWay = batch.length;
-      await this.#carry(batch);
+      await this.#carry(batch.map(({ item }) => item));
+      for (const { bytes } of batch) this.#bytes -= bytes;
       this.#underWay = 0;
       this.#room?.();
       this.#room = undefined;

@@ -7,16 +7,18 @@ import { renderError } from "../error.ts";
 import { commonHeaders } from "./headers.ts";
 
 /**
- * Requests that Node's parser lets pass and that nobody honest sends: two Host headers, a target that names another
- * host, dots and NUL hidden in percent signs, bodies in an encoding that we would not decode
+ * Requests that Node's parser lets pass and that nobody honest sends: two Host headers, two Authorization headers (Node
+ * takes the first, a proxy may have checked the second), a target that names another host, dots and NUL hidden in percent signs, bodies in an encoding that we would not decode
  * (reliability-security §5.2). A proxy in front may read them differently than we do, so they are refused whole.
  */
 export function refuseOddRequest({ raw, originalUrl, headers }: FastifyRequest): void {
   if (!originalUrl.startsWith("/")) throw new MigError("invalid_request", "the target is a path, not a URL");
-  const hosts = raw.rawHeaders.filter((text, i) => i % 2 === 0 && text.toLowerCase() === "host").length;
+  const hosts = countOf(raw, "host");
   if (hosts > 1 || (hosts === 0 && raw.httpVersion === "1.1")) {
     throw new MigError("invalid_request", `there are ${hosts} Host headers; HTTP/1.1 has one`);
   }
+  if (countOf(raw, "authorization") > 1)
+    throw new MigError("invalid_request", "there is more than one Authorization header");
   const path = originalUrl.split("?", 1)[0] ?? "";
   if (/%2f|%5c|%00|\\/i.test(path) || /(?:^|\/)(?:\.|%2e){1,2}(?:\/|$)/i.test(path)) {
     throw new MigError("invalid_request", "the path hides a separator, a dot segment or NUL");
@@ -25,6 +27,10 @@ export function refuseOddRequest({ raw, originalUrl, headers }: FastifyRequest):
   if (encoding !== undefined && encoding !== "identity") {
     throw new MigError("unsupported_media_type", "send the body without content-encoding");
   }
+}
+
+function countOf({ rawHeaders }: FastifyRequest["raw"], name: string): number {
+  return rawHeaders.filter((text, i) => i % 2 === 0 && text.toLowerCase() === name).length;
 }
 
 /** The deepest of the complaints: with alternatives in a schema the outer ones only say that none fits. */

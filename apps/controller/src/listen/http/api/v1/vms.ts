@@ -16,6 +16,8 @@ import { renderCommand, renderVm } from "../../render.ts";
 import type { Routes } from "../../routes.ts";
 
 const pageDefault = 100;
+/** Dates end somewhere: an order good for 200,000 years could be stored by nobody and shown by nobody. */
+const expiryMsMax = 365 * 86_400_000;
 
 /** What operators see of VMs, and what they may tell them. */
 export function vms(routes: Routes, { desk, gate }: HttpParts): void {
@@ -67,5 +69,6 @@ function readExpiryMs(text: string | undefined): number | undefined {
   const ms = parseDurationMs(text);
   if (ms === undefined || ms === 0)
     throw new MigError("invalid_request", 'expires_in is a duration, as in "1h"');
+  if (ms > expiryMsMax) throw new MigError("invalid_request", "expires_in is at most 365d");
   return ms;
 }
