@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { waitFor } from "@mig/kit";
-import { type GoAgent, installRunner, startGoAgent } from "@mig/sandbox";
+import { freePort, type GoAgent, installRunner, startGoAgent } from "@mig/sandbox";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { freePort, type House, openHouse } from "./lib/house.ts";
+import { type House, openHouse } from "./lib/house.ts";
 
 /** The agents that are on VMs today, against `mig-controller --sample`, which is all they know. */
 let house: House;

@@ -1,10 +1,16 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "@mig/kit";
 import { asObject, readText, type Unknown } from "@mig/protocol";
-import { createAppKey, type Github, installRunner, type RunnerOptions, startGithub } from "@mig/sandbox";
+import {
+  createAppKey,
+  freePort,
+  type Github,
+  installRunner,
+  type RunnerOptions,
+  startGithub,
+} from "@mig/sandbox";
 import { type Spawned, spawnProgram, stopAll } from "./spawn.ts";
 
 /**
@@ -171,19 +177,4 @@ async function stopRunners(dir: string): Promise<void> {
       // It has just ended by itself.
     }
   }
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() =>
-        typeof address === "object" && address !== null
-          ? resolve(address.port)
-          : reject(new Error("no port")),
-      );
-    });
-  });
 }

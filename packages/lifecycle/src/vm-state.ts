@@ -1,4 +1,4 @@
-import type { EventType } from "@mig/protocol";
+import { type EventType, eventTypes } from "@mig/protocol";
 
 /**
  * The state of a VM as the controller sees it (seed 000 R1.2) and what moves it.
@@ -34,21 +34,7 @@ export type VmReport = (typeof vmReports)[number];
 /** Silence beyond the bound; `shutting_down` ends in `terminated` by it, everything else is `lost`. */
 export type VmInput = EventType | VmReport | "drain_received" | "silence";
 
-export const vmInputs: readonly VmInput[] = [
-  "vm_started",
-  "runner_registered",
-  "job_started",
-  "job_heartbeat",
-  "job_completed",
-  "runner_crashed",
-  "vm_shutting_down",
-  "error",
-  "vm_terminated",
-  "events_dropped",
-  ...vmReports,
-  "drain_received",
-  "silence",
-];
+export const vmInputs: readonly VmInput[] = [...eventTypes, ...vmReports, "drain_received", "silence"];
 
 const stay = <S extends VmState>(state: S): Record<VmInput, S> =>
   Object.fromEntries(vmInputs.map((input) => [input, state])) as Record<VmInput, S>;

@@ -1,5 +1,6 @@
+import { jobFromJson, jobToJson } from "./json.ts";
 import type { JobReport, JsonObject, VmEvent } from "./messages.ts";
-import { asObject, maybe, readBoolean, readNumber, readText, readTexts, readTimeMs } from "./read-json.ts";
+import { asObject, maybe, readBoolean, readNumber, readText, readTexts } from "./read-json.ts";
 
 /**
  * The data of each event type, with the keys of the seeds (000 R4.1; reference/go-agent-wire.md §2.1, §7) and
@@ -65,33 +66,21 @@ export interface DroppedData {
 
 export function writeJob(job: JobData): JsonObject {
   return {
-    job_id: job.jobId,
-    run_id: job.runId,
-    ...maybe("repository", job.repository),
-    ...maybe("branch", job.branch),
-    ...maybe("commit", job.commit),
-    ...maybe("status", job.status),
+    ...jobToJson(job),
     ...maybe("job_name", job.jobName),
     ...maybe("workflow", job.workflow),
     ...maybe("runner_name", job.runnerName),
     ...maybe("run_attempt", job.runAttempt),
-    ...(job.startedAtMs === undefined ? {} : { started_at: new Date(job.startedAtMs).toISOString() }),
   };
 }
 
 export function readJob(data: JsonObject): JobData {
   return {
-    jobId: readText(data, "job_id") ?? "",
-    runId: readText(data, "run_id") ?? "",
-    ...maybe("repository", readText(data, "repository")),
-    ...maybe("branch", readText(data, "branch")),
-    ...maybe("commit", readText(data, "commit")),
-    ...maybe("status", readText(data, "status")),
+    ...jobFromJson(data),
     ...maybe("jobName", readText(data, "job_name")),
     ...maybe("workflow", readText(data, "workflow")),
     ...maybe("runnerName", readText(data, "runner_name")),
     ...maybe("runAttempt", readNumber(data, "run_attempt")),
-    ...maybe("startedAtMs", readTimeMs(data, "started_at")),
   };
 }
 

@@ -1,3 +1,4 @@
+export { freePort } from "./free-port.ts";
 export { type AppKey, createAppKey } from "./github/app-key.ts";
 export { connectGithub, queueJob } from "./github/client.ts";
 export { startGithub } from "./github/github.ts";
