@@ -434,6 +434,25 @@ describe.each(engines)("the desk on $name", (engine) => {
     });
   });
 
+  it("an agent from before MIG that dies after its acknowledgement is asked again when it is back", async () => {
+    const vm = newName();
+    const old = { vmId: vm, poolId: "pool-a", version: "dev", protocolVersion: 0 };
+    const boot = async (): Promise<RecordingWire> => {
+      await open.desk.beat(vm, { vmId: vm, poolId: "pool-a", migletState: "connecting", sentAtMs: 1 });
+      await waitFor("the beat", async () => (await open.desk.findVm(vm)).migletState === "connecting");
+      const wire = new RecordingWire();
+      (await open.desk.open(old, "grpc", wire)).ready();
+      return wire;
+    };
+    const before = await boot();
+    const first = await waitFor("register_runner", () => before.lastCommand());
+    await open.desk.answer(vm, { commandId: first.id, success: true }, true);
+    const wire = await boot();
+    const second = await waitFor("register_runner again", () => wire.lastCommand());
+    expect(second.id).not.toBe(first.id);
+    expect(await stateOf(first.id)).toBe("expired");
+  });
+
   it("an agent from before MIG goes from connect to idle and is asked once a boot", async () => {
     const vm = newName();
     const old = { vmId: vm, poolId: "pool-a", version: "dev", protocolVersion: 0 };

@@ -220,10 +220,8 @@ function tell(beat: Heartbeat): string {
  * an early word after a later one comes from a process that has started again.
  */
 function beginsAgain(vm: VmRow, migletState: string | undefined): boolean {
-  const early =
-    migletState === "connecting" || migletState === "ready" || migletState === "waiting_for_controller";
-  return (
-    early &&
-    (vm.migletState === "idle" || vm.migletState === "registering_runner" || vm.migletState === "error")
-  );
+  const before = vm.migletState;
+  const isLate = before === "idle" || before === "registering_runner" || before === "error";
+  if (migletState === "connecting") return isLate || before === "ready";
+  return isLate && (migletState === "ready" || migletState === "waiting_for_controller");
 }

@@ -92,7 +92,7 @@ export class AgentStream {
     call.once("end", () => this.#finish());
     call.once("cancelled", () => this.#finish());
     call.once("close", () => this.#finish());
-    void pause(parts.holdMs, this.#end.signal).then(() => {
+    void pause(parts.idleMs, this.#end.signal).then(() => {
       if (this.#vmId === undefined && !this.#isLeaving) {
         this.#finish({ code: status.DEADLINE_EXCEEDED, details: "nobody has said whose stream this is" });
       }

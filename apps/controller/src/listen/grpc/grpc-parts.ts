@@ -12,7 +12,7 @@ export interface GrpcParts {
   readonly log: Log;
   /** In sample mode only. */
   readonly files: SampleFiles | undefined;
-  /** A connection without a stream is closed after this. */
+  /** A connection without a stream is closed after this, and a stream that does not say whose it is. */
   readonly idleMs: number;
   /** How long the stream of a refused agent from before MIG is kept open. */
   readonly holdMs: number;
