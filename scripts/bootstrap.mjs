@@ -2,7 +2,8 @@
 // node_modules is missing or older than the lock file, then hands over to the Node 24 that the install brought.
 // Plain JavaScript, because it runs before anything is installed.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -17,13 +18,16 @@ const tasks = {
   },
   test: async () => {
     build();
+    const report = join(mkdtempSync(join(tmpdir(), "mig-test-")), "report.json");
+    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
     const checks = [
       ["types of the tests", "tsc", ["-p", "tests/tsconfig.json"]],
       ["format and lint", "biome", ["check", "--error-on-warnings", "."]],
-      ["tests", "vitest", ["run", ...rest]],
+      ["tests", "vitest", ["run", ...reporters, ...rest]],
     ];
     for (const [what, program, args] of checks) {
       const code = await run(bin(program), args);
+      if (what === "tests") summarize(report);
       if (code !== 0) {
         console.error(`npm test: ${what} failed (exit code ${code})`);
         return code;
@@ -66,6 +70,27 @@ function install() {
 
 function build() {
   must(spawnSync(bin("tsc"), ["-b"], { cwd: root, stdio: "inherit" }), "the build");
+}
+
+/** One line that people and CI can read, and what was left out by name. */
+function summarize(path) {
+  if (!existsSync(path)) return;
+  const { numPassedTests, numFailedTests, numPendingTests, testResults } = JSON.parse(
+    readFileSync(path, "utf8"),
+  );
+  rmSync(dirname(path), { recursive: true, force: true });
+  const skipped = testResults.flatMap(({ assertionResults }) =>
+    assertionResults
+      .filter(({ status }) => status === "pending" || status === "skipped")
+      .map((test) => test.ancestorTitles[0] ?? test.title),
+  );
+  for (const name of new Set(skipped)) {
+    const hint = /PostgreSQL server/.test(name)
+      ? "install the Debian package postgresql, or set MIG_TEST_DATABASE_URL"
+      : "see CONTRIBUTING.md";
+    console.log(`skipped: ${name} (${hint})`);
+  }
+  console.log(`${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`);
 }
 
 function must(result, what) {

@@ -1,10 +1,11 @@
 import { waitFor } from "@mig/kit";
 import type { ControllerMessage, VmEvent } from "@mig/protocol";
 import { sql } from "kysely";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Wire } from "../src/session/desk.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { engines, openTestDesk, type TestDesk } from "./open-test-desk.ts";
+import { describeOnEngines } from "./engines.ts";
+import { openTestDesk, type TestDesk } from "./open-test-desk.ts";
 
 /** The desk on a real database: the spines, the sessions and the watch, the same list on each engine. */
 let names = 0;
@@ -45,7 +46,7 @@ class RecordingWire implements Wire {
   }
 }
 
-describe.each(engines)("the watch on $name", (engine) => {
+describeOnEngines("the watch", (engine) => {
   it("calls a silent VM unreachable, hears it again, and writes it off when it stays silent", async () => {
     const database = await engine.create();
     const store = await database.open();
@@ -127,7 +128,7 @@ describe.each(engines)("the watch on $name", (engine) => {
   });
 });
 
-describe.each(engines)("the desk on $name", (engine) => {
+describeOnEngines("the desk", (engine) => {
   let store: Store;
   let drop: () => Promise<void>;
   let open: TestDesk;

@@ -1,10 +1,11 @@
 import { silentLog, waitFor } from "@mig/kit";
 import type { Heartbeat, VmEvent } from "@mig/protocol";
 import { sql } from "kysely";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Wire } from "../src/session/desk.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { engines, openTestDesk, type TestDesk } from "./open-test-desk.ts";
+import { describeOnEngines } from "./engines.ts";
+import { openTestDesk, type TestDesk } from "./open-test-desk.ts";
 
 /** What goes wrong around the desk: agents that lie, agents that come twice, replicas side by side, a database that goes. */
 const beatOf = (vmId: string, more: Partial<Heartbeat> = {}): Heartbeat => ({
@@ -53,7 +54,7 @@ function recordWire(): Recorded {
   return wire;
 }
 
-describe.each(engines)("faults on $name", (engine) => {
+describeOnEngines("faults", (engine) => {
   let store: Store;
   let drop: () => Promise<void>;
   let open: TestDesk;
@@ -211,9 +212,9 @@ describe.each(engines)("faults on $name", (engine) => {
     await watching[Symbol.asyncDispose]();
   });
 
-  it.runIf(engine.name !== "PGlite")(
-    "a connection that dies in the middle of a unit ends nothing else",
-    async () => {
+  // PGlite has no connections that could die.
+  if (engine.name !== "PGlite")
+    it("a connection that dies in the middle of a unit ends nothing else", async () => {
       const cut = store.transact(async (tx) => {
         const own = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(tx);
         const { pid = 0 } = own.rows[0] ?? {};
@@ -229,6 +230,5 @@ describe.each(engines)("faults on $name", (engine) => {
       });
       await expect(cut).rejects.toMatchObject({ code: "storage_unavailable" });
       expect(await store.isReachable()).toBe(true);
-    },
-  );
+    });
 });
