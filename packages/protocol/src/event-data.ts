@@ -1,4 +1,4 @@
-import { jobFromJson, jobToJson } from "./json.ts";
+import { jobFromJson, jobToJson } from "./json-heartbeat.ts";
 import type { JobReport, JsonObject, VmEvent } from "./messages.ts";
 import { asObject, maybe, readBoolean, readNumber, readText, readTexts } from "./read-json.ts";
 

@@ -1,6 +1,7 @@
 export * from "./event-data.ts";
 export { ID_PATTERN, isId, isKind, KIND_PATTERN } from "./ids.ts";
 export * from "./json.ts";
+export * from "./json-heartbeat.ts";
 export {
   agentMessageFromJson,
   agentMessageToJson,
@@ -12,6 +13,7 @@ export {
 export { assertLimits, limits } from "./limits.ts";
 export * from "./messages.ts";
 export {
+  type About,
   asObject,
   maybe,
   readBoolean,

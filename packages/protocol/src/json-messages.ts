@@ -1,5 +1,4 @@
 import {
-  type About,
   answerFromJson,
   answerToJson,
   commandFromJson,
@@ -8,9 +7,8 @@ import {
   eventAckToJson,
   eventFromJson,
   eventToJson,
-  heartbeatFromJson,
-  heartbeatToJson,
 } from "./json.ts";
+import { heartbeatFromJson, heartbeatToJson } from "./json-heartbeat.ts";
 import type {
   AgentMessage,
   Connect,
@@ -20,6 +18,7 @@ import type {
   JsonObject,
 } from "./messages.ts";
 import {
+  type About,
   asObject,
   maybe,
   readBoolean,

@@ -1,22 +1,22 @@
 import {
   MIGletMessage as ProtoAgentMessage,
-  type Command as ProtoCommand,
-  type CommandAck as ProtoCommandAck,
   ControllerMessage as ProtoControllerMessage,
-  type EventNotification as ProtoEvent,
-  type Heartbeat as ProtoHeartbeat,
 } from "./gen/miglet/commands.ts";
-import { percent, toRunnerState, toStage } from "./json.ts";
-import type {
-  AgentMessage,
-  Command,
-  CommandAnswer,
-  ControllerMessage,
-  Heartbeat,
-  JsonObject,
-  VmEvent,
-} from "./messages.ts";
-import { maybe, toJsonObject, WireError } from "./read-json.ts";
+import type { AgentMessage, ControllerMessage } from "./messages.ts";
+import {
+  answerFromProto,
+  answerToProto,
+  commandFromProto,
+  commandToProto,
+  errorFromProto,
+  errorToProto,
+  eventFromProto,
+  eventToProto,
+  heartbeatFromProto,
+  heartbeatToProto,
+  text,
+} from "./proto-parts.ts";
+import { maybe, WireError } from "./read-json.ts";
 
 /**
  * Messages ⇄ protobuf (proto/miglet/commands.proto). What an existing agent or controller understands is always
@@ -49,12 +49,6 @@ function decode<T>(read: () => T): T {
   }
 }
 
-const seconds = (ms: number): number => Math.floor(ms / 1000);
-const text = (value: string): string | undefined => (value === "" ? undefined : value);
-/** A time that JSON and PostgreSQL can hold too: before the year 10000. */
-const time = (ms: number): number | undefined => (ms > 0 && ms < 253_402_300_800_000 ? ms : undefined);
-const positive = (value: number): number | undefined => (value > 0 ? value : undefined);
-
 function agentToProto(message: AgentMessage): ProtoAgentMessage["message"] {
   switch (message.kind) {
     case "connect":
@@ -77,7 +71,7 @@ function agentToProto(message: AgentMessage): ProtoAgentMessage["message"] {
     case "ack":
       return { $case: "commandAck", value: answerToProto(message.answer) };
     case "error":
-      return { $case: "error", value: { ...message.error, timestamp: seconds(message.error.atMs) } };
+      return { $case: "error", value: errorToProto(message.error) };
   }
 }
 
@@ -124,7 +118,7 @@ function controllerToProto(message: ControllerMessage): ProtoControllerMessage["
     case "go_away":
       return { $case: "goAway", value: message.goAway };
     case "error":
-      return { $case: "error", value: { ...message.error, timestamp: seconds(message.error.atMs) } };
+      return { $case: "error", value: errorToProto(message.error) };
   }
 }
 
@@ -148,209 +142,4 @@ function controllerFromProto(
     default:
       return undefined;
   }
-}
-
-function errorFromProto(
-  value: { code: string; message: string; details: Record<string, string>; timestamp: number },
-  nowMs: number,
-): { code: string; message: string; details: Record<string, string>; atMs: number } {
-  const { code, message, details, timestamp } = value;
-  return { code, message, details: { ...details }, atMs: time(timestamp * 1000) ?? nowMs };
-}
-
-function eventToProto(event: VmEvent): ProtoEvent {
-  return {
-    type: event.type,
-    vmId: event.vmId,
-    poolId: event.poolId,
-    orgId: event.orgId ?? "",
-    data: toTextMap(event.data),
-    timestamp: seconds(event.occurredAtMs),
-    eventId: event.eventId ?? "",
-    seq: event.seq ?? 0,
-    incarnation: event.incarnation ?? "",
-    occurredAtMs: event.occurredAtMs,
-    payload: event.data,
-  };
-}
-
-function eventFromProto(value: ProtoEvent, nowMs: number): VmEvent {
-  const occurredAtMs = time(value.occurredAtMs) ?? time(value.timestamp * 1000) ?? nowMs;
-  return {
-    type: value.type,
-    vmId: value.vmId,
-    poolId: value.poolId,
-    occurredAtMs,
-    data: toJsonObject(value.payload ?? value.data),
-    ...maybe("orgId", text(value.orgId)),
-    ...maybe("eventId", text(value.eventId)),
-    ...maybe("seq", positive(value.seq)),
-    ...maybe("incarnation", text(value.incarnation)),
-  };
-}
-
-function heartbeatToProto(beat: Heartbeat): ProtoHeartbeat {
-  const { health, runner, currentJob: job } = beat;
-  return {
-    vmId: beat.vmId,
-    poolId: beat.poolId,
-    orgId: beat.orgId ?? "",
-    health:
-      health === undefined
-        ? undefined
-        : {
-            ...health,
-            memoryUsagePercent: percent(health.memoryUsedBytes, health.memoryTotalBytes),
-            diskUsagePercent: percent(health.diskUsedBytes, health.diskTotalBytes),
-          },
-    runnerState:
-      runner === undefined
-        ? undefined
-        : {
-            state: runner.state,
-            configured: runner.configured,
-            runnerName: runner.name ?? "",
-            labels: runner.labels,
-          },
-    currentJob:
-      job === undefined
-        ? undefined
-        : {
-            jobId: job.jobId,
-            runId: job.runId,
-            repository: job.repository ?? "",
-            branch: job.branch ?? "",
-            commit: job.commit ?? "",
-            status: job.status ?? "",
-            startedAt: seconds(job.startedAtMs ?? 0),
-          },
-    timestamp: seconds(beat.sentAtMs),
-    migletState: beat.migletState ?? "",
-    incarnation: beat.incarnation ?? "",
-    sentAtMs: beat.sentAtMs,
-  };
-}
-
-function heartbeatFromProto(value: ProtoHeartbeat, nowMs: number): Heartbeat {
-  const { health, runnerState: runner, currentJob: job } = value;
-  const state = toRunnerState(runner?.state);
-  return {
-    vmId: value.vmId,
-    poolId: value.poolId,
-    sentAtMs: time(value.sentAtMs) ?? time(value.timestamp * 1000) ?? nowMs,
-    ...maybe("orgId", text(value.orgId)),
-    ...maybe("incarnation", text(value.incarnation)),
-    ...maybe("migletState", text(value.migletState)),
-    ...(health === undefined
-      ? {}
-      : {
-          health: {
-            cpuUsagePercent: health.cpuUsagePercent,
-            cpuLoad: health.cpuLoad,
-            memoryUsedBytes: health.memoryUsedBytes,
-            memoryTotalBytes: health.memoryTotalBytes,
-            diskUsedBytes: health.diskUsedBytes,
-            diskTotalBytes: health.diskTotalBytes,
-          },
-        }),
-    ...(runner === undefined || state === undefined
-      ? {}
-      : {
-          runner: {
-            state,
-            configured: runner.configured,
-            labels: runner.labels,
-            ...maybe("name", text(runner.runnerName)),
-          },
-        }),
-    ...(job === undefined
-      ? {}
-      : {
-          currentJob: {
-            jobId: job.jobId,
-            runId: job.runId,
-            ...maybe("repository", text(job.repository)),
-            ...maybe("branch", text(job.branch)),
-            ...maybe("commit", text(job.commit)),
-            ...maybe("status", text(job.status)),
-            ...maybe("startedAtMs", time(job.startedAt * 1000)),
-          },
-        }),
-  };
-}
-
-function commandToProto(command: Command): ProtoCommand {
-  const stringParams: Record<string, string> = {};
-  const intParams: Record<string, number> = {};
-  const boolParams: Record<string, boolean> = {};
-  let stringArrayParams: string[] = [];
-  for (const [key, value] of Object.entries(command.parameters)) {
-    if (typeof value === "string") stringParams[key] = value;
-    else if (typeof value === "boolean") boolParams[key] = value;
-    else if (typeof value === "number" && Number.isSafeInteger(value)) intParams[key] = value;
-    else if (key === "labels" && Array.isArray(value)) {
-      stringArrayParams = value.filter((item): item is string => typeof item === "string");
-    }
-  }
-  return {
-    id: command.id,
-    type: command.type,
-    stringParams,
-    intParams,
-    boolParams,
-    stringArrayParams,
-    createdAt: seconds(command.createdAtMs),
-    parameters: command.parameters,
-    expiresAtMs: command.expiresAtMs ?? 0,
-    attempt: command.attempt,
-    createdAtMs: command.createdAtMs,
-  };
-}
-
-function commandFromProto(value: ProtoCommand, nowMs: number): Command {
-  const typed = {
-    ...value.stringParams,
-    ...value.intParams,
-    ...value.boolParams,
-    ...(value.stringArrayParams.length > 0 ? { labels: value.stringArrayParams } : {}),
-  };
-  return {
-    id: value.id,
-    type: value.type,
-    parameters: toJsonObject(value.parameters ?? typed),
-    createdAtMs: time(value.createdAtMs) ?? time(value.createdAt * 1000) ?? nowMs,
-    attempt: Math.max(1, value.attempt),
-    ...maybe("expiresAtMs", time(value.expiresAtMs)),
-  };
-}
-
-function answerToProto(answer: CommandAnswer): ProtoCommandAck {
-  return {
-    commandId: answer.commandId,
-    success: answer.success,
-    message: answer.message ?? "",
-    result: toTextMap(answer.result ?? {}),
-    stage: answer.stage ?? "",
-    details: answer.result,
-  };
-}
-
-function answerFromProto(value: ProtoCommandAck): CommandAnswer {
-  const result = value.details ?? (Object.keys(value.result).length > 0 ? value.result : undefined);
-  return {
-    commandId: value.commandId,
-    success: value.success,
-    ...maybe("stage", toStage(text(value.stage))),
-    ...maybe("message", text(value.message)),
-    ...maybe("result", result === undefined ? undefined : toJsonObject(result)),
-  };
-}
-
-/** What an existing peer can read of an object: its scalars, as text. */
-function toTextMap(data: JsonObject): Record<string, string> {
-  const out: Record<string, string> = {};
-  for (const [key, value] of Object.entries(data)) {
-    if (value !== null && typeof value !== "object") out[key] = String(value);
-  }
-  return out;
 }

@@ -83,3 +83,9 @@ function storable(text: string): string {
 export function maybe<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
   return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
 }
+
+/** What the URL and the clock know of a message whose sender did not say it. */
+export interface About {
+  vmId: string;
+  nowMs: number;
+}
