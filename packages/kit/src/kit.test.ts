@@ -80,6 +80,13 @@ describe("a log line", () => {
     createLog({ level: "debug", write: (text) => (line += text) }).info(fields, sentence);
     return line;
   };
+  it("says nothing to the terminal that shows it", () => {
+    let line = "";
+    const log = createLog({ level: "info", format: "text", write: (text) => (line += text) });
+    log.info({ a: "\u001b[2J", b: "\u009b2J", c: "x\u202e\u2028\ny" }, "told");
+    expect(line).toMatch(/^[ -~]+\n$/);
+    expect(line).toContain('c="x\\u202e\\u2028\\ny"');
+  });
   it("holds no secret by name, by look or by live value", () => {
     const forget = hideValue("correct horse battery");
     const line = logged(

@@ -67,9 +67,17 @@ function renderText(level: LogLevel, fields: LogFields, sentence: string): strin
     .filter(([, value]) => value !== undefined)
     .map(
       ([key, value]) =>
-        `${key}=${typeof value === "string" && /^\S+$/.test(value) ? value : JSON.stringify(value)}`,
+        `${key}=${typeof value === "string" && /^[!-~]+$/.test(value) ? value : toVisible(JSON.stringify(value))}`,
     )
     .join(" ");
   const time = new Date().toISOString().slice(11, 23);
   return `${time} ${level.padEnd(5)} ${redactText(sentence)}${rest === "" ? "" : `  ${rest}`}\n`;
+}
+
+/** JSON escapes some control characters only. A terminal obeys the others too, and those that turn the reading direction. */
+function toVisible(text: string): string {
+  return text.replaceAll(
+    /[\p{Cc}\p{Cf}\u2028\u2029]/gu,
+    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`,
+  );
 }
