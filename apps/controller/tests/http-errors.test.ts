@@ -115,6 +115,13 @@ test.each<[string, string, RequestInit, number, string]>([
     422,
     "refused",
   ],
+  [
+    "an order good for ever",
+    `${vm}/commands`,
+    { method: "POST", headers: json, body: '{"type":"drain","expires_in":"99999999d"}' },
+    400,
+    "invalid_request",
+  ],
   ["wait has no unit", `${vm}/commands?wait=25`, {}, 400, "invalid_request"],
   ["limit is 0", "/api/v1/vms?limit=0", {}, 400, "invalid_request"],
   ["limit is SQL", "/api/v1/vms?limit=1;--", {}, 400, "invalid_request"],

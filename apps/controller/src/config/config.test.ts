@@ -187,6 +187,18 @@ describe("what is wrong is told at once, with the source and the remedy", () => 
     expect(problemsOf(["--sample", "--config", file("one.yaml", content)])).toContain(part);
   });
 
+  test("a token that no header can carry is refused", () => {
+    const file = join(directory, "spaced");
+    writeFileSync(file, "two words that are long enough");
+    expect(problemsOf(["--agent-token-file", file])).toContain("visible ASCII");
+  });
+
+  test("a URL that is refused for its credentials is not repeated with them", () => {
+    const told = problemsOf(["--runner-url", "https://me:hunter2@github.com/x"]);
+    expect(told).toContain("https://…@github.com/x");
+    expect(told).not.toContain("hunter2");
+  });
+
   test("a secret is in no message", () => {
     expect(problemsOf(["--sample", "--database-url", "hunter2-hunter2"])).not.toContain("hunter2");
   });

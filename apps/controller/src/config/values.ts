@@ -111,10 +111,19 @@ export class Values {
     const written = this.#written.get(name);
     const text = written?.text ?? fallback;
     const shown =
-      text === undefined ? "is missing" : isSecret === true ? "is set" : `"${text.slice(0, 100)}"`;
+      text === undefined
+        ? "is missing"
+        : isSecret === true
+          ? "is set"
+          : `"${withoutCredentials(text).slice(0, 100)}"`;
     const source = written?.source ?? `${flagOf(name)} or ${variableOf(name)}`;
     this.problems.push({ message: `${name} ${shown} (${source}): it ${rule}` });
   }
+}
+
+/** `https://user:password@host` without the middle: what is refused for holding a secret must not repeat it. */
+function withoutCredentials(text: string): string {
+  return text.replace(/\/\/[^/?#]*@/, "//…@");
 }
 
 export function problemOfUrl(text: string): string | undefined {

@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { silentLog } from "@mig/kit";
+import { silentLog, waitFor } from "@mig/kit";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openSampleFiles } from "./sample-files.ts";
 
@@ -86,5 +86,21 @@ test("when the disk cannot keep up, messages are refused as overloaded", async (
     for (let i = 0; i < 12; i += 1) files.keep("vm-1", { file: "event", type: `e${i}` }, {});
   };
   expect(keepMany).toThrow("wait for the disk");
+  await files.close();
+});
+
+test("what waits for the disk is bounded in bytes", async () => {
+  const files = openSampleFiles(directory, silentLog, { waitingBytesMax: 1_000 });
+  files.keep("vm-1", { file: "heartbeat" }, { a: "x".repeat(600) });
+  expect(() => files.keep("vm-1", { file: "heartbeat" }, { a: "x".repeat(600) })).toThrow("too many");
+  await waitFor("the first to be written", () => readdir(join(directory, "vm-1")).catch(() => undefined));
+  await waitFor("room for another", () => {
+    try {
+      files.keep("vm-1", { file: "heartbeat" }, { a: "x".repeat(600) });
+      return true;
+    } catch {
+      return false;
+    }
+  });
   await files.close();
 });

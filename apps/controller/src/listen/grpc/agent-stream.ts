@@ -139,8 +139,13 @@ export class AgentStream {
       case "ack":
         return this.#takeAnswer(message.answer, bytes.length);
       case "error": {
+        // Before `connect` anybody could fill the log with it.
+        if (!this.#slot.isOpen) return;
         const { code, message: text } = message.error;
-        this.#parts.log.info({ vm_id: this.#vmId, code, text }, "an agent reports an error");
+        this.#parts.log.info(
+          { vm_id: this.#vmId, code: code.slice(0, 128), text: text.slice(0, 1_024) },
+          "an agent reports an error",
+        );
       }
     }
   }
