@@ -240,6 +240,41 @@ describeOnEngines("the desk", (engine) => {
     expect(acks.map((ack) => ack.upToSeq)).toEqual(vms.map((_, i) => (i % 3) + 1));
   });
 
+  it("refuses what would not fit while it waits for the database, by count and by bytes, and stores the rest", async () => {
+    let letGo: () => void = () => {};
+    const held = store.transact(async (tx) => {
+      await sql`lock table events`.execute(tx);
+      await new Promise<void>((resolve) => {
+        letGo = resolve;
+      });
+    });
+    const vms = Array.from({ length: 60 }, newName);
+    const big = { text: "x".repeat(60_000) };
+    const sent = vms.map((vm) =>
+      open.desk
+        .recordEvents(
+          vm,
+          Array.from({ length: 16 }, (_, i) => event(vm, i + 1, "job_heartbeat", big)),
+        )
+        .then(
+          (ack) => ack.upToSeq,
+          (error: unknown) => (error as { code: string; retryAfterMs: number }).code,
+        ),
+    );
+    await waitFor("the refusals", async () => {
+      const first = await Promise.race([sent.at(-1), Promise.resolve("pending")]);
+      return first !== "pending";
+    });
+    letGo();
+    await held;
+    const outcomes = await Promise.all(sent);
+    expect(new Set(outcomes)).toEqual(new Set([16, "overloaded"]));
+    // 32 MiB of the 58 that were offered, and what was under way.
+    const taken = outcomes.filter((outcome) => outcome === 16).length;
+    expect(taken).toBeGreaterThan(25);
+    expect(taken).toBeLessThan(45);
+  });
+
   it("leads a VM through its life", async () => {
     const vm = newName();
     const state = async (): Promise<string> => (await open.desk.findVm(vm)).state;

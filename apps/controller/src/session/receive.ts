@@ -22,18 +22,24 @@ import type { Parts } from "./parts.ts";
 interface Submission {
   vmId: string;
   events: VmEvent[];
+  /** Of the events' data as JSON, about. */
+  bytes: number;
   settle(ack: EventAck): void;
   fail(error: unknown): void;
 }
 
 const eventsPerCommit = 500;
+const bytesPerCommit = 4 * 1024 * 1024;
 const gatherMs = 5;
+/** What may wait; beyond it a submission is refused and the agent keeps it (reliability-security §2.1). */
 const queuedEventsMax = 10_000;
+const queuedBytesMax = 32 * 1024 * 1024;
 
 export class EventIntake {
   readonly #parts: Parts;
   #queue: Submission[] = [];
   #queuedEvents = 0;
+  #queuedBytes = 0;
   #running: Promise<void> | undefined;
 
   constructor(parts: Parts) {
@@ -41,7 +47,8 @@ export class EventIntake {
   }
 
   submit(vmId: string, events: VmEvent[]): Promise<EventAck> {
-    if (this.#queuedEvents + events.length > queuedEventsMax) {
+    const bytes = JSON.stringify(events).length;
+    if (this.#queuedEvents + events.length > queuedEventsMax || this.#queuedBytes + bytes > queuedBytesMax) {
       throw new MigError(
         "overloaded",
         `${this.#queuedEvents} events wait to be stored; send these again later`,
@@ -51,8 +58,9 @@ export class EventIntake {
       );
     }
     return new Promise((settle, fail) => {
-      this.#queue.push({ vmId, events, settle, fail });
+      this.#queue.push({ vmId, events, bytes, settle, fail });
       this.#queuedEvents += events.length;
+      this.#queuedBytes += bytes;
       this.#running ??= this.#run();
     });
   }
@@ -73,13 +81,16 @@ export class EventIntake {
   #take(): Submission[] {
     const batch: Submission[] = [];
     let events = 0;
-    while (this.#queue.length > 0 && (batch.length === 0 || events < eventsPerCommit)) {
+    let bytes = 0;
+    while (batch.length === 0 || (events < eventsPerCommit && bytes < bytesPerCommit)) {
       const next = this.#queue.shift();
       if (next === undefined) break;
       batch.push(next);
       events += next.events.length;
+      bytes += next.bytes;
     }
     this.#queuedEvents -= events;
+    this.#queuedBytes -= bytes;
     return batch;
   }
 
