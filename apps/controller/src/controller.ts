@@ -18,6 +18,10 @@ import { openStore } from "./store/open-store.ts";
 export async function runController(config: Config, log: Log, signal: AbortSignal): Promise<number> {
   assertLimits();
   const end = new AbortController();
+  log.info(
+    { data_dir: config.dataDir, server: config.databaseUrl !== undefined },
+    "the database is being opened",
+  );
   await using store = await openStore({
     dataDir: config.dataDir,
     ...(config.databaseUrl === undefined ? {} : { databaseUrl: config.databaseUrl.reveal() }),

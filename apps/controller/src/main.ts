@@ -2,6 +2,7 @@ import { createLog } from "@mig/kit";
 import { PRODUCT_VERSION } from "@mig/protocol";
 import { buildConfig } from "./config/config.ts";
 import { readInvocation } from "./config/env.ts";
+import { explainFailure } from "./config/explain-failure.ts";
 import { showHelp, showProblems, showSettings } from "./config/show.ts";
 
 /**
@@ -15,16 +16,15 @@ async function main(): Promise<number> {
   if (invocation.action === "help") return print(showHelp());
   if (invocation.action === "version") return print(`mig-controller ${PRODUCT_VERSION}\n`);
   const outcome = buildConfig(invocation);
+  // What cannot be read hides what was meant: complaints about what is missing would only bury it.
+  if (invocation.problems.length > 0) return complain(showProblems(invocation.problems));
   if (invocation.action === "config" && outcome.ok) {
     const { pools, defaultPool } = outcome.config;
     return print(
       showSettings(outcome.effective, { pools, default_pool: defaultPool ?? null }, invocation.json),
     );
   }
-  if (!outcome.ok) {
-    process.stderr.write(showProblems(outcome.problems));
-    return 2;
-  }
+  if (!outcome.ok) return complain(showProblems(outcome.problems));
 
   const log = createLog(outcome.config.log);
   const stop = new AbortController();
@@ -42,9 +42,17 @@ async function main(): Promise<number> {
     const { runController } = await import("./controller.ts");
     return await runController(outcome.config, log, stop.signal);
   } catch (error) {
-    log.error({ error }, "the controller failed");
+    const problem = explainFailure(error, outcome.config);
+    if (outcome.config.log.format === "json") log.error({ problem }, "the controller failed");
+    else process.stderr.write(`mig-controller: ${problem}\n`);
+    log.debug({ error }, "the controller failed here");
     return 1;
   }
+}
+
+function complain(text: string): number {
+  process.stderr.write(text);
+  return 2;
 }
 
 function print(text: string): number {

@@ -453,6 +453,16 @@ describeOnEngines("the desk", (engine) => {
     ).rejects.toMatchObject({ code: "refused" });
   });
 
+  it("shows a VM in the organization of its pool when it names none, and keeps what it named", async () => {
+    const [silent, named] = [newName(), newName()];
+    const { orgId: _orgId, ...withoutOrg } = event(silent, 1, "vm_started");
+    await open.desk.recordEvents(silent, [withoutOrg]);
+    expect((await open.desk.findVm(silent)).orgId).toBe("org-of-pool");
+    await open.desk.recordEvents(named, [event(named, 1, "vm_started")]);
+    await open.desk.poll(named, { waitMs: 0, protocolVersion: 0 }, AbortSignal.timeout(5_000));
+    expect(await open.desk.findVm(named)).toMatchObject({ orgId: "org-a", poolId: "pool-a" });
+  });
+
   it("lists VMs in pages", async () => {
     const made = Array.from({ length: 10 }, newName);
     for (const vm of made) await open.desk.recordEvents(vm, [event(vm, 1, "vm_started")]);

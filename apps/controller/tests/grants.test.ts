@@ -14,6 +14,7 @@ beforeEach(async () => {
   github = await startGithub({ publicKeyPem: key.publicKeyPem, appId: 1234 });
   pool = {
     id: "p",
+    orgId: "acme",
     runnerUrl: `${github.webUrl}/acme`,
     runnerGroup: "default",
     labels: ["self-hosted", "linux"],

@@ -43,6 +43,7 @@ export function openTestDesk(store: Store, more: Partial<Parts> = {}): TestDesk 
     signal: end.signal,
     poolOf: (id) => ({
       id,
+      orgId: "org-of-pool",
       runnerUrl: "https://github.com/testorg",
       runnerGroup: "default",
       labels: ["self-hosted", "linux", "x64"],

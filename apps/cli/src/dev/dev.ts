@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { pause, waitFor } from "@mig/kit";
 import { asObject, readText } from "@mig/protocol";
@@ -24,8 +24,7 @@ export interface DevSettings {
  */
 export async function dev(settings: DevSettings, signal: AbortSignal): Promise<number> {
   const dir = resolve(settings.dir);
-  await rm(dir, { recursive: true, force: true });
-  await mkdir(dir, { recursive: true });
+  await emptyOwnDirectory(dir);
   const story = createStory();
   const started: Program[] = [];
   const over = new AbortController();
@@ -40,16 +39,15 @@ export async function dev(settings: DevSettings, signal: AbortSignal): Promise<n
     const agents = await Promise.all(vms.map((vmId) => prepareVm(dir, vmId, controllerUrl)));
     for (const agent of agents) started.push(startVm(agent, story));
     await untilEnded(controllerUrl, vms, signal);
-    if (!signal.aborted) {
+    const failed = signal.aborted ? [] : await tellFailures(github, controllerUrl, vms, dir, story);
+    if (!signal.aborted && !settings.once) {
       const next = await prepareVm(dir, `vm-${settings.vms + 1}`, controllerUrl);
-      if (!settings.once) {
-        story.say(whatNext(controllerUrl, shown(next.configPath)));
-        await aborted(signal);
-      }
+      story.say(whatNext(controllerUrl, next.vmId, shown(next.configPath), failed.length === 0));
+      await aborted(signal);
     }
     over.abort();
     await jobs;
-    return 0;
+    return failed.length === 0 ? 0 : 1;
   } catch (error) {
     if (signal.aborted) return 0;
     const problem = error instanceof Error ? error.message : String(error);
@@ -170,19 +168,56 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
+/** A VM that ended without having run its job: why, and where to read more. */
+async function tellFailures(
+  github: Github,
+  controllerUrl: string,
+  vms: string[],
+  dir: string,
+  story: Story,
+): Promise<string[]> {
+  const jobs = await github.jobs();
+  const failed = vms.filter((vmId) => {
+    const job = jobs.find((one) => one.runnerName?.startsWith(`${vmId}-`));
+    return job?.result !== "Succeeded";
+  });
+  for (const vmId of failed) {
+    const vm = asObject(await (await fetch(`${controllerUrl}/api/v1/vms/${vmId}`)).json()) ?? {};
+    const why = readText(asObject(vm["problem"]) ?? {}, "message") ?? `it ended as ${readText(vm, "state")}`;
+    story.tell(vmId, `has not run its job: ${why}`);
+    story.tell(vmId, `see ${shown(join(dir, vmId, "miglet.log"))} and ${shown(join(dir, vmId, "state"))}`);
+  }
+  return failed;
+}
+
+/** Empties the directory of an earlier run. Anything else that is there is somebody's and stays. */
+async function emptyOwnDirectory(dir: string): Promise<void> {
+  const mark = join(dir, ".mig-dev");
+  const found = await readdir(dir).catch((): string[] => []);
+  if (found.length > 0 && !found.includes(".mig-dev")) {
+    throw new Error(`${dir} holds files that migctl dev has not made; give it an empty one with --dir`);
+  }
+  await rm(dir, { recursive: true, force: true });
+  await mkdir(dir, { recursive: true });
+  await writeFile(mark, "made by migctl dev; emptied at its next start\n");
+}
+
 /** As a person would type it from here. */
 function shown(path: string): string {
   const fromHere = relative(process.cwd(), path);
   return fromHere.startsWith("..") ? path : fromHere;
 }
 
-function whatNext(url: string, nextConfig: string): string {
+function whatNext(url: string, nextVm: string, nextConfig: string, allWell: boolean): string {
   return `
-That was the whole life of a VM. Everything goes on serving; Ctrl-C ends it. Try, in another terminal:
+${allWell ? "That was the whole life of a VM." : "Not every VM has run its job; see above."} Everything goes on serving; Ctrl-C ends it. Try, in another terminal:
 
-  curl -s ${url}/api/v1/vms                     what the controller knows
-  npx miglet --config ${nextConfig}   another VM, which gets a job, too
-  curl -s -X POST ${url}/api/v1/vms/VM_ID/commands -H 'content-type: application/json' -d '{"type":"drain","parameters":{}}'
+  curl -s ${url}/api/v1/vms
+      what the controller knows
+  npx miglet --config ${nextConfig}
+      one more VM, ${nextVm}, which gets a job, too
+  curl -s ${url}/api/v1/vms/${nextVm}/commands -H 'content-type: application/json' -d '{"type":"drain","parameters":{}}'
+      tells it to finish its job and leave (before it has started: as soon as it comes)
 
 With the real GitHub: README.md, "With your own GitHub App".
 `;

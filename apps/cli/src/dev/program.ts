@@ -17,7 +17,7 @@ export interface ProgramSettings {
 export interface Program {
   /** Rejects when the program ends before it was told to. */
   readonly failed: Promise<never>;
-  /** SIGTERM, and SIGKILL ten seconds later. Resolves when it has ended. */
+  /** SIGTERM, once more after five seconds (a MIGlet then ends its job, too), SIGKILL after ten. Resolves at its end. */
   stop(): Promise<void>;
 }
 
@@ -63,7 +63,9 @@ export function startProgram({ name, bin, args, logPath, onLine, onExit }: Progr
 async function endChild(child: ChildProcess, ended: Promise<string>): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.kill("SIGTERM");
+  const insist = setTimeout(() => child.kill("SIGTERM"), 5_000);
   const force = setTimeout(() => child.kill("SIGKILL"), 10_000);
   await ended;
+  clearTimeout(insist);
   clearTimeout(force);
 }

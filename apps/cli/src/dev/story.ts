@@ -21,6 +21,7 @@ const words: Readonly<Record<string, (fields: Unknown) => string>> = {
   "a command was answered": (f) => `answers ${readText(f, "type")}: ${readText(f, "state")}`,
   "a VM is drained": () => "is drained: nothing runs here and nothing will",
   "a VM shuts down": (f) => `shuts down (${readText(f, "reason")})`,
+  "a VM reports an error": (f) => `reports an error: ${readText(f, "message") ?? readText(f, "code") ?? "?"}`,
   "a VM has ended": () => "has said its last word: terminated",
 };
 

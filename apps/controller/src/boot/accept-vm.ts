@@ -13,7 +13,8 @@ export function acceptVm({ vm, log }: FlowContext, event: VmEvent): void {
 /** `error`: something on the VM went wrong; a fatal one ends the agent. */
 export function noteError({ vm, nowMs, log }: FlowContext, event: VmEvent): void {
   const error = readError(event.data);
-  log.warn({ code: error.code, category: error.category, fatal: error.fatal }, "a VM reports an error");
+  const { code, category, message, fatal } = error;
+  log.warn({ code, category, fatal, message: message.slice(0, 500) }, "a VM reports an error");
   if (!error.fatal) return;
   vm.state = nextVmState(vm.state, "error");
   vm.problem = { code: error.code, category: error.category, message: error.message, at_ms: nowMs };

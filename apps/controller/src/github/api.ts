@@ -81,7 +81,7 @@ export function createGithubApi(credentials: AppCredentials, signal: AbortSignal
       });
       text = await readBounded(response);
     } catch (cause) {
-      throw new MigError("github_unavailable", `GitHub did not answer ${what}`, {
+      throw new MigError("github_unavailable", `GitHub did not answer ${what} (${causeOf(cause)})`, {
         cause,
         retryAfterMs: 5_000,
       });
@@ -100,6 +100,13 @@ export function createGithubApi(credentials: AppCredentials, signal: AbortSignal
       });
     },
   };
+}
+
+/** ENOTFOUND, ECONNREFUSED, TimeoutError …: what an operator can search for. */
+function causeOf(error: unknown): string {
+  const inner = error instanceof Error ? (error.cause ?? error) : error;
+  if (inner instanceof Error && "code" in inner && typeof inner.code === "string") return inner.code;
+  return inner instanceof Error ? inner.name : "no reason given";
 }
 
 /** RS256; issued a minute ago, because clocks differ, and valid for nine of the ten minutes that GitHub allows. */

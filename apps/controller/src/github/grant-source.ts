@@ -23,6 +23,8 @@ export interface GrantWish {
 /** VMs with the same labels, runner group, organization and registration method. */
 export interface Pool {
   id: string;
+  /** The organization of its VMs, for those that do not say. */
+  orgId: string;
   runnerUrl: string;
   runnerGroup: string;
   labels: string[];

@@ -6,7 +6,7 @@ import { settleRegistration } from "../runner/confirm-runner.ts";
 import { wantRunner } from "../runner/want-runner.ts";
 import type { VmRow } from "../store/rows.ts";
 import { type Unit, withUnit } from "../store/unit.ts";
-import type { Parts } from "./parts.ts";
+import { namesIn, type Parts } from "./parts.ts";
 
 /**
  * Heartbeats. Each is answered from memory at once and changes one entry of a map; all that came in are written
@@ -150,8 +150,7 @@ export class Beats {
       unit,
       {
         vmId,
-        poolId: beat.poolId === "" ? undefined : beat.poolId,
-        orgId: beat.orgId,
+        ...namesIn(this.#parts, beat),
         incarnation: beat.incarnation,
         restarted: (vm) => beginsAgain(vm, beat.migletState),
       },

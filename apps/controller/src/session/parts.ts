@@ -27,3 +27,12 @@ export interface Pace {
   /** How often heartbeats in memory are written and the watch looks around. */
   sweepMs: number;
 }
+
+/** The pool and org that a message names; the org of the pool where it names only that, nothing where it names none. */
+export function namesIn(
+  { poolOf }: Pick<Parts, "poolOf">,
+  message: { poolId: string; orgId?: string },
+): { poolId: string | undefined; orgId: string | undefined } {
+  const poolId = message.poolId === "" ? undefined : message.poolId;
+  return { poolId, orgId: message.orgId ?? (poolId === undefined ? undefined : poolOf(poolId)?.orgId) };
+}

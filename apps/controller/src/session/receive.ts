@@ -11,7 +11,7 @@ import type { Tx } from "../store/open-store.ts";
 import type { VmRow } from "../store/rows.ts";
 import { textsIn } from "../store/table.ts";
 import { type Unit, withUnit } from "../store/unit.ts";
-import type { Parts } from "./parts.ts";
+import { namesIn, type Parts } from "./parts.ts";
 
 /**
  * Events on their way into the table. Callers' submissions wait together for at most 5 ms or until 500 events are
@@ -144,8 +144,7 @@ function takeIn(unit: Unit, { vmId, events }: Submission, stored: Set<string>, p
       unit,
       {
         vmId,
-        poolId: event.poolId === "" ? undefined : event.poolId,
-        orgId: event.orgId,
+        ...namesIn(parts, event),
         incarnation: event.incarnation,
         occurredAtMs: event.occurredAtMs,
         restarted: (vm: VmRow) => event.type === "vm_started" && vm.state !== "initializing",

@@ -9,7 +9,7 @@ import type { VmRow } from "../store/rows.ts";
 import { withUnit } from "../store/unit.ts";
 import type { Deliver } from "./deliver.ts";
 import type { Channel, Poll, Session, Wire } from "./desk.ts";
-import type { Parts } from "./parts.ts";
+import { namesIn, type Parts } from "./parts.ts";
 import { PollSession } from "./poll-session.ts";
 import { type LiveSession, superseded } from "./registry.ts";
 
@@ -51,8 +51,7 @@ export function createSessions(
         unit,
         {
           vmId,
-          poolId: connect.poolId === "" ? undefined : connect.poolId,
-          orgId: connect.orgId,
+          ...namesIn(parts, connect),
           incarnation: connect.incarnation,
           restarted: (vm) => vm.migletState === "error",
         },

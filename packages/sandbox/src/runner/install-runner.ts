@@ -41,6 +41,9 @@ export async function installRunner(dir: string, options: RunnerOptions = {}): P
       text: launcherScript(process.execPath, programUrl(folder), cache),
     })),
   ];
+  // The programs have no file extension, as the real ones; below a package.json that says "module" Node would read
+  // them as modules.
+  files.push({ path: "bin/package.json", text: '{ "type": "commonjs" }\n' });
   for (const { path, text } of files) {
     await mkdir(dirname(join(root, path)), { recursive: true });
     await writeFile(join(root, path), text);
