@@ -104,6 +104,9 @@ function run(program, args) {
   return new Promise((resolve) => {
     const path = `${join(root, "node_modules", ".bin")}:${process.env.PATH ?? ""}`;
     const child = spawn(program, args, { cwd: root, stdio: "inherit", env: { ...process.env, PATH: path } });
+    // npm runs us through a shell that dies of SIGTERM without passing it on: a new parent means that we should end.
+    const parent = process.ppid;
+    const watch = setInterval(() => process.ppid !== parent && child.kill("SIGTERM"), 500);
     const pass = (signal) => () => child.kill(signal);
     process.on("SIGTERM", pass("SIGTERM"));
     // The terminal sends SIGINT to the whole group; staying alive lets the child end in its own time.
@@ -112,6 +115,9 @@ function run(program, args) {
       console.error(`${program} does not start: ${error.message}`);
       resolve(1);
     });
-    child.on("exit", (code, signal) => resolve(code ?? (signal === "SIGINT" ? 130 : 143)));
+    child.on("exit", (code, signal) => {
+      clearInterval(watch);
+      resolve(code ?? (signal === "SIGINT" ? 130 : 143));
+    });
   });
 }

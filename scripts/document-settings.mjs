@@ -54,7 +54,7 @@ legacy_agents, reuse}\`, and \`default_pool\` with the same keys for VMs of a po
 
 ## miglet
 
-Flags (\`--\` and the key with dashes for dots and underscores) win over cloud metadata, that over variables, these over
+Flags (\`--\` and the key, as in \`--controller.channel poll\`) win over cloud metadata, that over variables, these over
 the YAML file of \`--config\`, that over the defaults. \`miglet config\` prints what is in force and where it came from.
 
 | key | variable | default | what |

@@ -27,6 +27,10 @@ async function main(): Promise<number> {
   if (!outcome.ok) return complain(showProblems(outcome.problems));
 
   const log = createLog(outcome.config.log);
+  if (invocation.unknownVariables.length > 0) {
+    const fields = { variables: invocation.unknownVariables };
+    log.warn(fields, "variables that name no setting are ignored; mig-controller --help lists the names");
+  }
   const stop = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) {
     process.on(name, () => {

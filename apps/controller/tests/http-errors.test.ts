@@ -7,6 +7,7 @@ let mig: TestListeners;
 let failure: unknown;
 beforeAll(async () => {
   mig = await openTestListeners({
+    flags: ["--dev"],
     desk: (real) => ({
       issueGrant: async (vmId, request) => {
         if (failure !== undefined) throw failure;

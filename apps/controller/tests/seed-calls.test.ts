@@ -264,3 +264,16 @@ test("readiness follows the controller, liveness does not", async () => {
 function expectShape(schema: TSchema, answer: unknown): void {
   expect(Value.Errors(schema, answer)).toEqual([]);
 }
+
+test.each([
+  ["events", '{"type":"job_started","job_id":"1","run_id":"2"}', { status: "acknowledged" }],
+  ["heartbeat", '{"runner_state":"idle"}', { status: "received", vm_id: "vm-curl" }],
+  ["registration-token", "", { runner_group: "default", labels: ["self-hosted", "linux", "x64"] }],
+])("curl -d without a content type works for %s in sample mode", async (path, body, answer) => {
+  const response = await fetch(`${mig.url}/api/v1/vms/vm-curl/${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/x-www-form-urlencoded" },
+    body,
+  });
+  expect([response.status, await response.json()]).toEqual([200, expect.objectContaining(answer)]);
+});

@@ -29,6 +29,8 @@ export interface Invocation {
   /** How messages name the YAML file. */
   fileName: string;
   problems: Problem[];
+  /** `MIG_*` variables that name no setting: said at the start, and ignored. */
+  unknownVariables: string[];
 }
 
 const plainFlags = ["--config", "--help", "--version", "--json"] as const;
@@ -52,6 +54,7 @@ export function readInvocation(
     defaultPool: file.defaultPool,
     fileName: file.fileName,
     problems,
+    unknownVariables: findUnknownVariables(env),
   };
 }
 
@@ -67,6 +70,12 @@ function readVariables(env: NodeJS.ProcessEnv): Map<SettingName, Written> {
     }
   }
   return values;
+}
+
+/** Not a problem: a variable of another program, or of a newer controller, must not keep this one from starting. */
+function findUnknownVariables(env: NodeJS.ProcessEnv): string[] {
+  const known = new Set(["MIG_CONFIG", ...settingNames.map(variableOf)]);
+  return Object.keys(env).filter((name) => /^MIG_(?!TEST_|SIM_)/.test(name) && !known.has(name));
 }
 
 interface Line {

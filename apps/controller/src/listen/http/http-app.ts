@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import swagger from "@fastify/swagger";
 import { type Log, pause, uuid7 } from "@mig/kit";
 import { limits, PRODUCT_VERSION } from "@mig/protocol";
-import fastify, { type FastifyReply, type FastifyRequest } from "fastify";
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { Desk } from "../../session/desk.ts";
 import type { Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
@@ -48,6 +48,17 @@ export interface HttpApp {
   take(socket: Socket): void;
   /** Finishes what is under way; cuts what is not done after `graceMs`. */
   close(graceMs: number): Promise<void>;
+}
+
+/** Sample mode is for trying things with `curl -d`, which says that JSON is a form, and without a body at all. */
+function readAnythingAsJson(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser("error", "error");
+  app.addContentTypeParser("*", { parseAs: "string" }, (request, body, done) =>
+    body === "" ? done(null, {}) : parse(request, body.toString(), done),
+  );
+  app.addHook("preValidation", async (request) => {
+    if (request.method === "POST" && request.body === undefined) request.body = {};
+  });
 }
 
 /** The HTTP API (DESIGN §8). A route decodes, authenticates, calls the desk and encodes; it decides nothing. */
@@ -98,6 +109,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   // Answers are made by us and declared for OpenAPI; JSON.stringify keeps the keys that are not declared.
   app.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
   app.removeContentTypeParser("text/plain");
+  if (parts.files !== undefined) readAnythingAsJson(app);
   app.setErrorHandler(answerError);
   app.addHook("onRequest", async (request, reply) => {
     void reply.headers(commonHeaders(request.id));
