@@ -110,6 +110,7 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
   const outbox = createOutbox({
     speaker,
     spool: memory.spool,
+    said: memory.said,
     leftovers: memory.leftovers,
     send: (events) => link.sendEvents(events),
     deadLetterPath: memory.deadLetterPath,
@@ -168,6 +169,11 @@ function createListener(inbox: Inbox, feed: (input: Input) => void, log: Log): L
     onUp(up) {
       log.info({ ...up }, "A channel to the controller is open.");
       feed({ on: "link_up" });
+      // Controllers from before MIG read no results.
+      if (up.protocolVersion > 0)
+        inbox
+          .repeatResults()
+          .catch((error: unknown) => log.warn({ error }, "Results could not be repeated."));
     },
     onDown(reason) {
       log.warn({ error: reason }, "The channel to the controller is gone.");

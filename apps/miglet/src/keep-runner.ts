@@ -7,9 +7,11 @@ import type { Settings } from "./boot/settings-table.ts";
 import type { RunnerMaterial } from "./life/read-order.ts";
 import type { FoundRunner, Input, RunnerIdentity } from "./life/words.ts";
 import type { Memory } from "./memory/open-memory.ts";
+import type { RunnerRecord } from "./memory/state-file.ts";
 import { configureRunner } from "./runner/configure.ts";
 import type { RunnerEnvironment } from "./runner/environment.ts";
-import { inspectRunner } from "./runner/installed-runner.ts";
+import { inspectRunner, readRunnerFile } from "./runner/installed-runner.ts";
+import { findProgram } from "./runner/proc.ts";
 import {
   adoptRunner,
   type RunnerListener,
@@ -17,6 +19,7 @@ import {
   type SuperviseSettings,
   startRunner,
 } from "./runner/supervise.ts";
+import { newRecord } from "./runner/supervised-runner.ts";
 import { drainRunner, type Verdict } from "./shutdown/drain.ts";
 
 /**
@@ -79,6 +82,20 @@ export function createRunnerKeeper({
     },
     log: log.child({ component: "runner" }),
   });
+  /** A process that died between starting its runner and writing that down: a second one must not be started. */
+  async function findUnnoted(): Promise<RunnerRecord | undefined> {
+    const listenerPath = join(dir, "bin", "Runner.Listener");
+    const found = await findProgram(listenerPath);
+    if (found === undefined) return undefined;
+    const { name = "", id } = (await readRunnerFile(dir)) ?? {};
+    const installed = { dir, listener: listenerPath, configScript: join(dir, "config.sh"), configured: true };
+    const command = memory.journal.unfinished().findLast(({ type }) => type === "register_runner");
+    const identity = { name, labels: settings["github.labels"], ...maybe("id", id) };
+    return {
+      ...newRecord({ ...supervision(installed, identity), ...maybe("commandId", command?.id) }),
+      ...found,
+    };
+  }
   const stopNow = (one: SupervisedRunner): void => {
     one.expectEnd("stopped");
     one.interrupt();
@@ -118,7 +135,8 @@ export function createRunnerKeeper({
 
   return {
     async find() {
-      const { runner: record, job } = memory.state.read();
+      const { runner: noted, job } = memory.state.read();
+      const record = noted ?? (memory.resumed ? await findUnnoted() : undefined);
       if (record === undefined) return undefined;
       const { name, id, labels, runnerUrl, runnerGroup, commandId, listened } = record;
       const identity: RunnerIdentity = {

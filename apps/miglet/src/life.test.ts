@@ -385,6 +385,37 @@ describe("a life", () => {
   });
 });
 
+it("a step tells first and remembers in one write, so that no crash finds half of it", () => {
+  for (const way of Object.values(ways))
+    for (const make of inputs) {
+      const { effects } = step(live(way()).state, make());
+      const at = effects.findIndex((effect) => effect.do === "remember");
+      expect(effects.filter((effect) => effect.do === "remember").length).toBeLessThan(2);
+      if (at !== -1)
+        expect(effects.slice(at).some(({ do: what }) => what === "emit" || what === "finish")).toBe(false);
+    }
+  const done = live([...working(), completed, { on: "runner_exited", exit }]);
+  expect(done.last).toContainEqual({
+    do: "remember",
+    change: { runner: undefined, job: undefined, state: "shutting_down" },
+  });
+  expect(live(registering()).last).toContainEqual({
+    do: "remember",
+    change: { said: undefined, state: "registering_runner" },
+  });
+});
+
+it.each([
+  { labels: ["linux,gpu"] },
+  { labels: ["a\nb"] },
+  { runner_url: "file:///etc" },
+  { runner_url: "--url" },
+])("register_runner with %o is refused in a sentence", (parameters) => {
+  const life = live([...ready, command("register_runner", { ...grant, ...parameters })]);
+  expect(life.does("refuse")).toBe(true);
+  expect(life.state.at).toBe("ready");
+});
+
 it("the agent's table has no move that no step makes", () => {
   const made = new Set<string>();
   for (const reuse of [false, true])

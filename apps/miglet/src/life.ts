@@ -45,10 +45,20 @@ import type { Refusal } from "./link/link.ts";
  */
 export function step(state: State, input: Input): Step {
   const next = decide(state, input);
-  if (next.state.at === state.at) return next;
-  const moved: Effect[] = [{ do: "remember", change: { state: next.state.at } }, { do: "beat" }];
-  return { state: next.state, effects: [...next.effects, ...moved] };
+  const hasMoved = next.state.at !== state.at;
+  const changes = next.effects.flatMap((effect) => (effect.do === "remember" ? [effect.change] : []));
+  if (!hasMoved && changes.length === 0) return next;
+  // Told first, then remembered in one write, then begun: a process that dies between finds all of it as it was and
+  // does the step again, and what was told already is not told twice (memory/said.ts).
+  const change = Object.assign({}, ...changes, hasMoved ? { state: next.state.at } : {});
+  const effects: Effect[] = next.effects.filter(({ do: what }) => isTelling(what));
+  effects.push({ do: "remember", change });
+  effects.push(...next.effects.filter(({ do: what }) => !isTelling(what) && what !== "remember"));
+  if (hasMoved) effects.push({ do: "beat" });
+  return { state: next.state, effects };
 }
+
+const isTelling = (what: Effect["do"]): boolean => ["emit", "receive", "finish", "refuse"].includes(what);
 
 function decide(state: State, input: Input): Step {
   switch (input.on) {

@@ -52,7 +52,8 @@ async function live(settings: Settings, { warnings }: ReadSettings): Promise<num
     fields: { vm_id, pool_id, ...(org_id === undefined ? {} : { org_id }), component: "life" },
   });
   for (const warning of warnings) log.warn({ warning }, "A setting was not used.");
-  log.info({ version: PRODUCT_VERSION, pid: process.pid }, "The agent starts.");
+  // Whoever read the log may go away; that must not end the agent of a running job.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   process.on("uncaughtException", (error) => {
     log.error({ error }, "Something failed that nobody expected; the next process finds the runner again.");
     process.exit(70);

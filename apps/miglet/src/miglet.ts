@@ -1,9 +1,11 @@
 import { BoundedQueue, type Log } from "@mig/kit";
+import { PRODUCT_VERSION } from "@mig/protocol";
 import type { Settings } from "./boot/settings-table.ts";
 import { type Hands, openHands } from "./hands.ts";
 import { begin } from "./life/resume.ts";
 import type { Input, Rules, State, Step } from "./life/words.ts";
 import { step } from "./life.ts";
+import { lockDirectory } from "./memory/lock.ts";
 import { openMemory } from "./memory/open-memory.ts";
 import { createPerform } from "./perform.ts";
 import { statusOf } from "./status.ts";
@@ -22,8 +24,17 @@ export interface MigletOptions {
  * to the state at once. Answers the exit code when the life is over.
  */
 export async function runMiglet({ settings, environment, log, onSignal }: MigletOptions): Promise<number> {
-  const memory = await openMemory({ directory: settings.state_dir, log: log.child({ component: "memory" }) });
   const mailbox = new BoundedQueue<Input>(inputsMax);
+  // Before anything else: a signal that comes while the memory is opened waits until there is a state to ask.
+  let signals = 0;
+  onSignal((exitCode) => {
+    signals += 1;
+    log.info({ count: signals, exit_code: exitCode }, "A signal asks the agent to stop.");
+    mailbox.push({ on: "signal", count: signals, exitCode });
+  });
+  log.info({ version: PRODUCT_VERSION, pid: process.pid }, "The agent starts.");
+  const lock = await lockDirectory(settings.state_dir);
+  const memory = await openMemory({ directory: settings.state_dir, log: log.child({ component: "memory" }) });
   let overflowed = false;
   // Until the first step is made, nobody hears from this state.
   let state: State = { at: "initializing", problems: [], ...carriedAtFirst(settings) };
@@ -45,12 +56,6 @@ export async function runMiglet({ settings, environment, log, onSignal }: Miglet
         mailbox.close();
       }
     },
-  });
-  let signals = 0;
-  onSignal((exitCode) => {
-    signals += 1;
-    log.info({ count: signals, exit_code: exitCode }, "A signal asks the agent to stop.");
-    hands.feed({ on: "signal", count: signals, exitCode });
   });
   try {
     const perform = createPerform(hands);
@@ -88,6 +93,7 @@ export async function runMiglet({ settings, environment, log, onSignal }: Miglet
     return internalFault;
   } finally {
     await hands.close();
+    await lock.release();
   }
 }
 

@@ -1,6 +1,13 @@
-import { silentLog, waitFor } from "@mig/kit";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer as createHttp2Server } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pause, silentLog, waitFor } from "@mig/kit";
 import type { Command, Heartbeat } from "@mig/protocol";
+import { encodeControllerMessage } from "@mig/protocol/proto";
 import { afterEach, expect, test } from "vitest";
+import { createBearerToken } from "../src/link/bearer-token.ts";
 import { type ChooseLinkSettings, type ChosenLink, createChosenLink } from "../src/link/choose-link.ts";
 import type { LinkUp, Refusal } from "../src/link/link.ts";
 import {
@@ -233,4 +240,99 @@ test("an answer that nobody could take is sent when a channel opens", async () =
   expect(lab.heard.filter((message) => message.kind === "ack")).toMatchObject([
     { answer: { commandId: "c-9", stage: "result" } },
   ]);
+});
+
+test.each([0, -5, 1e12])("a server whose hint is %d ms meets the backoff, not a hot loop", async (hintMs) => {
+  const away = { error: { code: "overloaded", message: "", category: "transient", retry_after_ms: hintMs } };
+  const http = keep(await startHttpLab(() => ({ status: 503, body: away })));
+  choose({
+    channel: "poll",
+    http: httpCalls(http.endpoint),
+    timing: { ...quick, reconnectFirstMs: 200, reconnectCapMs: 200 },
+  });
+  await waitFor("a request", () => http.requests.length >= 1);
+  await pause(300);
+  expect(http.requests.length).toBeLessThan(6);
+});
+
+test("a controller that repeats an answered command is asked slowly", async () => {
+  const given = { id: "c-1", type: "drain", parameters: {}, created_at: "2026-01-01T00:00:00Z" };
+  const http = keep(
+    await startHttpLab(({ method }) => ({ body: method === "GET" ? { commands: [given] } : {} })),
+  );
+  const seen = choose({
+    channel: "poll",
+    http: httpCalls(http.endpoint),
+    timing: { ...quick, pollPauseMs: 200 },
+  });
+  const answering = setInterval(() => {
+    for (const one of seen.commands.splice(0))
+      void seen.link.answer({ commandId: one.id, stage: "result", success: true });
+  }, 1);
+  closers.push(async () => clearInterval(answering));
+  await waitFor("requests", () => http.requests.length >= 2);
+  await pause(500);
+  expect(http.requests.filter(({ method }) => method === "GET").length).toBeLessThan(8);
+});
+
+test("an answer that failed while polling went on is sent again by itself; one that nobody wants is not", async () => {
+  let isAway = true;
+  const http = keep(
+    await startHttpLab(({ method, url }) => {
+      if (method === "GET") return { body: { commands: [] }, afterMs: url.includes("wait=0&") ? 0 : 100 };
+      if (url.includes("unknown")) return { status: 404 };
+      return { status: isAway ? 503 : 200 };
+    }),
+  );
+  const seen = choose({ channel: "poll", http: httpCalls(http.endpoint) });
+  await waitFor("the link", () => seen.ups.length === 1);
+  await seen.link.answer({ commandId: "unknown", stage: "result", success: true });
+  await seen.link.answer({ commandId: "c-1", stage: "result", success: true });
+  isAway = false;
+  const answers = (id: string) => http.requests.filter(({ url }) => url.endsWith(`/${id}/ack`)).length;
+  await waitFor("the second try", () => answers("c-1") === 2);
+  expect(answers("unknown")).toBe(1);
+  expect(seen.downs).toEqual([]);
+});
+
+test("a peer that stops reading is noticed by events and by heartbeats that cannot be sent", async () => {
+  const server = createHttp2Server();
+  server.on("stream", (stream) => {
+    stream.respond({ ":status": 200, "content-type": "application/grpc" });
+    const bytes = encodeControllerMessage({ kind: "connect_ack", reply: accepted });
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(bytes.length, 1);
+    stream.write(Buffer.concat([head, bytes]));
+    stream.on("error", () => {});
+  });
+  server.on("session", (session) => session.on("error", () => {}));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(async () => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const seen = choose({ channel: "grpc", grpcEndpoint: `127.0.0.1:${port}` });
+  await waitFor("the link", () => seen.ups.length === 1);
+  const large = Array.from({ length: 20 }, (_, n) => ({
+    ...vmEvent(n + 1),
+    data: { text: "x".repeat(20_000) },
+  }));
+  const events = seen.link.sendEvents(large).then(
+    () => "taken",
+    () => "failed",
+  );
+  await expect(seen.link.sendHeartbeat(beat)).rejects.toMatchObject({ code: "controller_unreachable" });
+  expect(await events).toBe("failed");
+  await waitFor("the end of the link", () => seen.downs.length === 1);
+});
+
+test("a token file that holds no token is said, and ends nothing", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "mig-token-"));
+  closers.push(() => rm(folder, { recursive: true, force: true }));
+  const path = join(folder, "token");
+  const bearer = createBearerToken(path);
+  for (const content of ["", "one\ntwo", "tökén"]) {
+    await writeFile(path, content);
+    await expect(bearer()).rejects.toMatchObject({ code: "settings_invalid" });
+  }
+  await writeFile(path, "good-token\n");
+  expect(await bearer()).toBe("good-token");
 });

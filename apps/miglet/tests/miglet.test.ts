@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { waitFor } from "@mig/kit";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Lab } from "../../../packages/sandbox/tests/lab.ts";
+import { isRunning } from "../src/runner/proc.ts";
 import { TinyController } from "./tiny-controller.ts";
 
 const program = fileURLToPath(new URL("../dist/main.js", import.meta.url));
@@ -239,6 +240,69 @@ prerequisites: { disk_free_mib: 1 }
       fatal: true,
     });
     expect(controller.types().at(-1)).toBe("vm_terminated");
+  });
+
+  it("is the only agent of its state directory: a second one ends with 3 and touches nothing", async () => {
+    await registersWhenReady();
+    const agent = start();
+    await controller.resultOf("register-1");
+    const id = await startsAJob(1_500);
+    const second = start();
+    expect(await second.exited).toBe(3);
+    expect(second.log()).toContain("Another agent works in the state directory");
+    expect(existsSync(join(lab.folder, "powered-off"))).toBe(false);
+    expect(await agent.exited).toBe(0);
+    expect((await lab.github.job(id))?.result).toBe("Succeeded");
+  });
+
+  it("started again after its end it says nothing a second time", async () => {
+    const first = start();
+    await controller.reports("ready");
+    first.child.kill("SIGTERM");
+    expect(await first.exited).toBe(0);
+    const types = controller.types();
+    expect(types.slice(-2)).toEqual(["vm_shutting_down", "vm_terminated"]);
+    expect(await start().exited).toBe(0);
+    expect(controller.types()).toEqual(types);
+  });
+
+  it("lives on when nobody reads its log any more", async () => {
+    const agent = start();
+    await controller.reports("ready");
+    agent.child.stdout.destroy();
+    agent.child.stderr.destroy();
+    controller.command("c-1", "set_log_level", { level: "debug" });
+    await controller.resultOf("c-1");
+    controller.command("c-2", "shutdown");
+    await controller.resultOf("c-2");
+    expect(await agent.exited).toBe(0);
+  });
+
+  it("ends in order when SIGTERM comes before it has opened its memory", async () => {
+    const agent = start();
+    await waitFor("the first word", () => agent.log().includes("The agent starts."), { everyMs: 1 });
+    agent.child.kill("SIGTERM");
+    expect(await agent.exited).toBe(0);
+    expect(controller.types().at(-1)).toBe("vm_terminated");
+  });
+
+  it("finds the runner that it had started when kill -9 came before it was noted, and starts no second", async () => {
+    await registersWhenReady();
+    const first = start();
+    await controller.resultOf("register-1");
+    await controller.reports("idle");
+    first.child.kill("SIGKILL");
+    await first.exited;
+    const statePath = join(lab.folder, "state", "state.json");
+    const { runner, said, ...rest } = JSON.parse(await readFile(statePath, "utf8"));
+    await writeFile(statePath, JSON.stringify({ ...rest, state: "registering_runner" }));
+    const second = start();
+    await waitFor("it is found", () => second.log().includes("A runner was found again."));
+    controller.command("drain-1", "drain", { registration: "unknown" });
+    expect(await controller.resultOf("drain-1")).toMatchObject({ success: true, result: { was: "idle" } });
+    expect(await second.exited).toBe(0);
+    expect(await isRunning(runner.pid, runner.startTicks)).toBe(false);
+    expect(said).toMatchObject({ runner_registered: 2 });
   });
 
   it("ends with 2 and lists every problem at once", async () => {

@@ -208,3 +208,26 @@ test("a command acts once, whatever is delivered again, also after a restart", a
   expect(await third.admit({ ...command, id: "late", expiresAtMs: 5 })).toBe("handled");
   expect(sent.at(-1)).toMatchObject({ commandId: "late", success: false, result: { refused: true } });
 });
+
+test("a result that was lost with its channel or its process is said again when a channel opens, once", async () => {
+  const path = join(root, "repeat.jsonl");
+  const heard: CommandAnswer[] = [];
+  const openInbox = async (takesAnswers: boolean) => {
+    const journal = await openCommandJournal(path, silentLog);
+    opened.push(journal);
+    return createInbox({
+      journal,
+      answer: async (answer) => void (takesAnswers && heard.push(answer)),
+      log: silentLog,
+    });
+  };
+  const command: Command = { id: "c-1", type: "drain", parameters: {}, createdAtMs: 0, attempt: 1 };
+  const killed = await openInbox(false);
+  await killed.admit(command);
+  await killed.receive(command);
+  await killed.finish("c-1", { success: true, result: { drained: true } });
+  const next = await openInbox(true);
+  await next.repeatResults();
+  await next.repeatResults();
+  expect(heard).toMatchObject([{ commandId: "c-1", stage: "result", result: { drained: true } }]);
+});

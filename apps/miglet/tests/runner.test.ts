@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { silentLog, waitFor } from "@mig/kit";
+import { pause, silentLog, waitFor } from "@mig/kit";
 import { type Github, installRunner, type RunnerOptions, startGithub } from "@mig/sandbox";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { RunnerRecord } from "../src/memory/state-file.ts";
@@ -9,6 +9,7 @@ import { configureRunner } from "../src/runner/configure.ts";
 import type { JobObservation } from "../src/runner/evidence.ts";
 import type { RunnerExit } from "../src/runner/exit.ts";
 import { inspectRunner } from "../src/runner/installed-runner.ts";
+import { findProgram } from "../src/runner/proc.ts";
 import {
   adoptRunner,
   type RunnerTiming,
@@ -313,4 +314,39 @@ test("a token that GitHub refuses is said in the runner's words, without the tok
   });
   await expect(attempt).rejects.toMatchObject({ code: "runner_configure_failed" });
   await expect(attempt).rejects.not.toThrow(/AWRONGTOKEN12345/);
+});
+
+test("a drain between two starts of the Listener leaves no Listener behind", async () => {
+  const settings = await register({ scenario: "restart-loop" });
+  const watched = await start({ ...settings, timing: { ...quick, relaunchMs: 600 } });
+  await waitFor("the first end", () => !watched.runner.isAlive());
+  expect(await drainRunner(watched.runner, "unknown")).toMatchObject({ kind: "drained", was: "no_runner" });
+  expect(watched.exits).toMatchObject([{ meaning: "stopped" }]);
+  await pause(700);
+  expect(await findProgram(settings.installed.listener)).toBeUndefined();
+});
+
+test("a Listener whose new number was never noted is found by its program", async () => {
+  const watched = await start(await register());
+  await listening(watched);
+  const { pid } = watched.runner.record;
+  await watched.runner.release();
+  const again = { seen: [], exits: [], records: [] } as Pick<Watched, "seen" | "exits" | "records">;
+  const before = { ...watched.runner.record, pid: process.pid };
+  const adopted = await adoptRunner(before, undefined, watched.settings, listenerOf(again));
+  runners.push(adopted);
+  expect(adopted.isAlive()).toBe(true);
+  expect(again.records.at(-1)?.pid).toBe(pid);
+});
+
+test("what was seen is told before it is noted as seen", async () => {
+  const order: string[] = [];
+  const runner = await startRunner(await register(), {
+    onObservation: ({ kind }) => void order.push(kind),
+    onRecord: ({ listened }) => void order.push(listened ? "noted" : "begun"),
+    onExit: () => {},
+  });
+  runners.push(runner);
+  await waitFor("both", () => order.includes("noted") && order.includes("listening"));
+  expect(order.indexOf("listening")).toBeLessThan(order.indexOf("noted"));
 });

@@ -103,7 +103,11 @@ export const settingsTable = {
   "runner.dir": usually(path, "/opt/actions-runner", "Where actions/runner is installed, not configured."),
   "runner.reuse": usually(boolean, false, "Register another runner after a job instead of shutting down."),
   "runner.user": may(text, "The user that the runner runs as, when the agent is root."),
-  "runner.allow_root": usually(boolean, false, "Let the runner, and so every job, run as root."),
+  "runner.allow_root": usually(
+    boolean,
+    false,
+    "Let the runner, and so every job, run as root. RUNNER_ALLOW_RUNASROOT says the same.",
+  ),
   "runner.disable_update": usually(boolean, false, "Tell the runner not to update itself."),
   "runner.start_timeout": usually(
     duration(second, hour),

@@ -234,3 +234,18 @@ it("the README has every exit code with its meaning", async () => {
   for (const [code, meaning] of Object.entries(exitCodes))
     expect(plain).toContain(`| ${code} | ${meaning.replaceAll("`", "")} |`);
 });
+
+it("the official runner's own toggle allows root, and ours wins over it", async () => {
+  const flags = {
+    settings: new Map([
+      ["pool_id", "p"],
+      ["vm_id", "v"],
+      ["controller.endpoint", "http://c"],
+    ]),
+  };
+  const allows = async (environment: Record<string, string>) =>
+    (await readSettings({ flags, environment })).settings?.["runner.allow_root"];
+  expect(await allows({ RUNNER_ALLOW_RUNASROOT: "1" })).toBe(true);
+  expect(await allows({ RUNNER_ALLOW_RUNASROOT: "" })).toBe(false);
+  expect(await allows({ RUNNER_ALLOW_RUNASROOT: "1", MIGLET_RUNNER_ALLOW_ROOT: "false" })).toBe(false);
+});

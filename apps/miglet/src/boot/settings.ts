@@ -74,6 +74,13 @@ export async function readSettings({ flags, environment, metadata }: SettingSour
   };
   // The weakest first: a later one takes the place of an earlier one.
   for (const [key, value] of await readFileSettings(flags.config, problems)) give(key, value);
+  // The official runner's own word for it, weaker than ours.
+  if ((environment["RUNNER_ALLOW_RUNASROOT"] ?? "") !== "")
+    give("runner.allow_root", {
+      raw: true,
+      origin: "environment",
+      source: "the variable RUNNER_ALLOW_RUNASROOT",
+    });
   const byVariable = new Map([...settingKeys, ...retiredKeys].map((key) => [variableOf(key), key]));
   for (const [name, raw] of Object.entries(environment)) {
     if (!name.startsWith("MIGLET_") || raw === undefined || raw === "") continue;

@@ -70,6 +70,8 @@ function beginRegistration(
   return go(
     { ...carried(state), at: "registering_runner", phase: "working", commandId: command.id, runner },
     { do: "receive", command },
+    // What was told of the runner before says nothing of this one.
+    { do: "remember", change: { said: undefined } },
     { do: "start_runner", commandId: command.id, runner, material },
   );
 }

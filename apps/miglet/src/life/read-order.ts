@@ -71,8 +71,11 @@ function readRegistration({ id, parameters }: Command, { vmId, ...defaults }: Re
   const labels = given.length > 0 ? given : defaults.labels;
   if (jitConfig === undefined && token === undefined)
     return unreadable("register_runner needs jit_config or registration_token.");
-  if (jitConfig === undefined && runnerUrl === undefined)
-    return unreadable("register_runner with a registration_token needs runner_url.");
+  if (jitConfig === undefined && !isWebUrl(runnerUrl))
+    return unreadable("register_runner with a registration_token needs runner_url, an http or https URL.");
+  const odd = labels.find((label) => /[,\p{Cc}]/u.test(label));
+  if (odd !== undefined)
+    return unreadable(`A label has no comma and no control character: ${JSON.stringify(odd.slice(0, 64))}.`);
   if (labels.length > limits.labelsMax || labels.some((label) => label.length > limits.labelLengthMax))
     return unreadable(
       `A runner has at most ${limits.labelsMax} labels of ${limits.labelLengthMax} characters.`,
@@ -90,6 +93,9 @@ function readRegistration({ id, parameters }: Command, { vmId, ...defaults }: Re
     },
   };
 }
+
+const isWebUrl = (url: string | undefined): boolean =>
+  url !== undefined && URL.canParse(url) && /^https?:$/.test(new URL(url).protocol);
 
 const bounds = { heartbeatMinMs: 1_000, heartbeatMaxMs: 3_600_000, graceMaxMs: 24 * 3_600_000 };
 

@@ -13,7 +13,10 @@ export function createBearerToken(path: string | undefined): () => Promise<strin
       const { mtimeMs, size, ino } = await stat(path);
       const version = `${mtimeMs} ${size} ${ino}`;
       if (token === undefined || version !== seen) {
-        token = (await readFile(path, "utf8")).trim();
+        const text = (await readFile(path, "utf8")).trim();
+        // What no header can carry would end the process deep inside of node, and an empty one means nothing.
+        if (!/^[!-~]+$/.test(text)) throw new Error("it does not hold one token");
+        token = text;
         seen = version;
         forget();
         forget = hideValue(token);
@@ -24,7 +27,7 @@ export function createBearerToken(path: string | undefined): () => Promise<strin
       if (token !== undefined) return token;
       throw new MigError(
         "settings_invalid",
-        `The token file ${path} cannot be read: check auth.token_path.`,
+        `The token file ${path} cannot be used: check controller.auth.token_path.`,
         { cause },
       );
     }

@@ -95,6 +95,7 @@ class LinkChooser implements ChosenLink {
   readonly #refused: Backoff;
   #live: Link | undefined;
   #endLive: (reason: MigError) => void = () => {};
+  #cancelAnswers: (() => void) | undefined;
   #running: Promise<void> | undefined;
 
   constructor(settings: ChooseLinkSettings, listener: LinkListener) {
@@ -146,7 +147,12 @@ class LinkChooser implements ChosenLink {
       if (this.#live !== undefined) return await this.#live.answer(answer);
       if (this.#settings.http !== undefined) return await this.#settings.http.answerCommand(answer);
     } catch (error) {
-      this.#log.info({ error, command_id: answer.commandId }, "The answer to a command waits for a channel.");
+      if (error instanceof MigError && isFinal(error)) {
+        this.#log.warn({ error, command_id: answer.commandId }, "The controller does not want this answer.");
+        return;
+      }
+      this.#log.info({ error, command_id: answer.commandId }, "The answer to a command waits.");
+      this.#answerLater();
     }
     this.#unsent.delete(answer.commandId);
     const [oldest] = this.#unsent.keys();
@@ -155,8 +161,18 @@ class LinkChooser implements ChosenLink {
     this.#unsent.set(answer.commandId, answer);
   }
 
+  /** By HTTP an answer can fail while its channel stays up; then no opening channel would ever send it. */
+  #answerLater(): void {
+    if (this.#cancelAnswers !== undefined || this.#settings.http === undefined) return;
+    this.#cancelAnswers = this.#clock.after(this.#timing.pollPauseMs, () => {
+      this.#cancelAnswers = undefined;
+      if (!this.#closing.signal.aborted) this.#sendUnsent().catch(() => {}); // `answer` tells and keeps.
+    });
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#cancelAnswers?.();
     this.#endLive(new MigError("controller_unreachable", "The agent closes its link."));
     await this.#running;
     this.#live = undefined;
@@ -295,6 +311,11 @@ const nobody = (): MigError =>
     "controller_unreachable",
     "No channel to the controller is open and no HTTP endpoint is configured.",
   );
+
+/** A controller that does not know a command, or has its result, will not take it later either. */
+function isFinal({ code }: MigError): boolean {
+  return ["not_found", "conflict", "refused", "invalid_request", "payload_too_large"].includes(code);
+}
 
 function refusalOf(error: MigError): Refusal | undefined {
   switch (error.code) {

@@ -10,6 +10,7 @@ import {
   type VmEvent,
 } from "@mig/protocol";
 import { decodeControllerMessage, encodeAgentMessage } from "@mig/protocol/proto";
+import { boundHint } from "./bound-hint.ts";
 import { type GrpcCall, type GrpcEnd, startGrpcCall } from "./grpc-call.ts";
 import type { Link, LinkUp, OpenLinkListener, Speaker } from "./link.ts";
 
@@ -114,45 +115,55 @@ class GrpcLink implements Link {
     let settle: Batch["settle"] = () => {};
     const answered = new Promise<EventAck>((resolve, reject) => {
       settle = (outcome) => {
-        this.#batch = undefined;
+        if (this.#batch?.settle === settle) this.#batch = undefined;
         if (outcome instanceof MigError) reject(outcome);
         else resolve(outcome);
       };
     });
-    answered.catch(() => {}); // A send that fails first tells the caller.
     const batch: Batch = { incarnation: first?.incarnation, lastSeq, ack: undefined, settle };
     this.#batch = batch;
-    try {
-      for (const event of events) await this.#send({ kind: "event", event });
-    } catch (error) {
-      this.#batch = undefined;
-      throw error;
-    }
-    // A controller from before MIG acknowledges no event: written is all there is to know.
-    if (this.#protocolVersion === 0)
-      settle({ incarnation: first?.incarnation ?? "", upToSeq: lastSeq, rejected: [] });
+    // From before the first byte: a peer that does not read may never let the last one go.
     const cancel = this.#clock.after(this.#settings.answerMs * 3, () =>
       settle(batch.ack ?? unreachable("the events were not acknowledged in time")),
+    );
+    const send = async (): Promise<void> => {
+      for (const event of events) {
+        if (this.#batch !== batch) return;
+        await this.#send({ kind: "event", event });
+      }
+      // A controller from before MIG acknowledges no event: written is all there is to know.
+      if (this.#protocolVersion === 0)
+        settle({ incarnation: first?.incarnation ?? "", upToSeq: lastSeq, rejected: [] });
+    };
+    send().catch((error: unknown) =>
+      settle(
+        error instanceof MigError ? error : unreachable(`the events could not be sent: ${String(error)}`),
+      ),
     );
     return answered.finally(cancel);
   }
 
   async sendHeartbeat(heartbeat: Parameters<Link["sendHeartbeat"]>[0]): Promise<HeartbeatReply | undefined> {
-    await this.#send({ kind: "heartbeat", heartbeat });
-    if (this.#protocolVersion === 0) return undefined;
     const { answerMs } = this.#settings;
-    let cancel = (): void => {};
-    return new Promise<HeartbeatReply>((resolve, reject) => {
-      this.#beat = (outcome) => {
-        this.#beat = undefined;
-        if (outcome instanceof MigError) reject(outcome);
-        else resolve(outcome);
-      };
-      // Controllers answer heartbeats from memory, so silence means a half-open connection (reliability-security R14).
-      cancel = this.#clock.after(answerMs, () =>
-        this.#end(unreachable(`the heartbeat was not answered within ${answerMs} ms`)),
-      );
-    }).finally(() => cancel());
+    // Controllers answer heartbeats from memory, so silence means a half-open connection (reliability-security R14);
+    // one that cannot even be sent means a peer that does not read.
+    const cancel = this.#clock.after(answerMs, () =>
+      this.#end(unreachable(`the heartbeat was not answered within ${answerMs} ms`)),
+    );
+    try {
+      const answered = new Promise<HeartbeatReply>((resolve, reject) => {
+        this.#beat = (outcome) => {
+          this.#beat = undefined;
+          if (outcome instanceof MigError) reject(outcome);
+          else resolve(outcome);
+        };
+      });
+      answered.catch(() => {}); // A send that fails first tells the caller.
+      await this.#send({ kind: "heartbeat", heartbeat });
+      return this.#protocolVersion === 0 ? undefined : await answered;
+    } finally {
+      cancel();
+    }
   }
 
   async answer(answer: Parameters<Link["answer"]>[0]): Promise<void> {
@@ -239,7 +250,7 @@ class GrpcLink implements Link {
   #end(why: MigError): void {
     if (this.#state === "down") return;
     const wasUp = this.#state === "up";
-    const hintMs = this.#goAway?.reconnectAfterMs;
+    const hintMs = boundHint(this.#goAway?.reconnectAfterMs);
     const reason =
       this.#goAway === undefined || hintMs === undefined
         ? why

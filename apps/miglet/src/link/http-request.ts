@@ -2,6 +2,7 @@ import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { type ErrorCode, errorCodes, MigError } from "@mig/lifecycle";
 import { asObject, limits, readNumber, readText } from "@mig/protocol";
+import { boundHint } from "./bound-hint.ts";
 
 export interface HttpClientSettings {
   endpoint: string;
@@ -154,17 +155,18 @@ function errorOf(status: number, message: IncomingMessage, text: string, url: UR
     saidCode !== undefined && saidCode in errorCodes
       ? (saidCode as ErrorCode)
       : (codeOfStatus[status] ?? (status >= 500 ? "controller_unreachable" : "controller_refused"));
-  const retryAfterMs =
+  const retryAfterMs = boundHint(
     (said === undefined ? undefined : readNumber(said, "retry_after_ms")) ??
-    hintOf(message.headers["retry-after"]);
+      hintOf(message.headers["retry-after"]),
+  );
   const words = (said === undefined ? undefined : readText(said, "message")) ?? `HTTP ${status}`;
   return new MigError(code, `${url.host} answered ${status} to ${url.pathname}: ${words}`, {
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
 }
 
-/** Retry-After in its form with seconds; a hint of more than an hour is a mistake of somebody's. */
+/** Retry-After in its form with seconds. */
 function hintOf(retryAfter: string | undefined): number | undefined {
   if (retryAfter === undefined || !/^\d{1,9}$/.test(retryAfter)) return undefined;
-  return Math.min(Number(retryAfter), 3600) * 1000;
+  return Number(retryAfter) * 1000;
 }

@@ -15,6 +15,12 @@ export interface Inbox {
   receive(command: Command): Promise<void>;
   finish(commandId: string, outcome: Outcome): Promise<void>;
   refuse(command: Command, message: string): Promise<void>;
+  /**
+   * Once for each result, when a channel opens: a result that was lost with the channel before, or with the process
+   * that had just written it down, is otherwise never known, because a command that was received is not delivered
+   * again. The controller takes a second one for what it is.
+   */
+  repeatResults(): Promise<void>;
   /** Received by an earlier process of this agent and never finished: the caller finishes each by what it finds. */
   interrupted(): JournalEntry[];
 }
@@ -33,10 +39,13 @@ export interface Outcome {
   result?: JsonObject;
 }
 
+const repeatsMax = 20;
+
 export function createInbox(settings: InboxSettings): Inbox {
   const { journal, log, clock = systemClock } = settings;
   const beingDecided = new Set<string>();
   const left = journal.unfinished();
+  const repeated = new Set<string>();
 
   const answer = async (reply: CommandAnswer): Promise<void> => {
     try {
@@ -93,6 +102,15 @@ export function createInbox(settings: InboxSettings): Inbox {
       await answer(reply);
     },
     refuse,
+    async repeatResults() {
+      const results = journal.results(repeatsMax);
+      const ids = new Set(results.map(({ commandId }) => commandId));
+      for (const id of repeated) if (!ids.has(id)) repeated.delete(id);
+      for (const result of results.filter(({ commandId }) => !repeated.has(commandId))) {
+        repeated.add(result.commandId);
+        await answer(result);
+      }
+    },
     interrupted: () => left.filter((entry) => journal.find(entry.id)?.answer === undefined),
   };
 }

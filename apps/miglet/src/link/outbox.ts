@@ -11,6 +11,7 @@ import {
   maybe,
   type VmEvent,
 } from "@mig/protocol";
+import type { Said } from "../memory/said.ts";
 import type { Spool } from "../memory/spool.ts";
 import { standInForRange } from "../memory/spool-record.ts";
 import type { Speaker } from "./link.ts";
@@ -18,6 +19,7 @@ import type { Speaker } from "./link.ts";
 export interface OutboxSettings {
   speaker: Speaker;
   spool: Spool;
+  said?: Said;
   /** Spools of earlier incarnations that were not delivered; sent first, oldest first. */
   leftovers?: readonly Spool[];
   /** `ChosenLink.sendEvents`. */
@@ -40,7 +42,10 @@ export interface OutboxSettings {
  *          that opens cuts it short
  */
 export interface Outbox {
-  /** The event has a seq and is in the spool (on disk for the critical types) when this resolves. */
+  /**
+   * The event has a seq and is in the spool (on disk for the critical types) when this resolves. One that a life
+   * tells once and that was told before, by this process or one before it, keeps its number and is not told again.
+   */
   append(type: EventType, data: JsonObject): Promise<VmEvent & { seq: number }>;
   pending(): number;
   isAcknowledged(seq: number): boolean;
@@ -68,7 +73,7 @@ export function createOutbox(settings: OutboxSettings): Outbox {
   let nudge = new AbortController();
 
   const append = async (type: EventType, data: JsonObject): Promise<VmEvent & { seq: number }> => {
-    const event = await spool.append({
+    const draft = {
       type,
       vmId: speaker.vmId,
       poolId: speaker.poolId,
@@ -77,7 +82,16 @@ export function createOutbox(settings: OutboxSettings): Outbox {
       eventId: uuid7(clock.nowMs()),
       occurredAtMs: clock.nowMs(),
       data: boundData(data),
-    });
+    };
+    const toldAs = settings.said?.find(type, data);
+    if (toldAs !== undefined) {
+      log.info({ type, seq: toldAs }, "An event was told before and is not told again.");
+      return { ...draft, seq: toldAs };
+    }
+    const event = await spool.append(
+      draft,
+      (seq) => settings.said?.note(type, data, seq) ?? Promise.resolve(),
+    );
     for (const problem of spool.takeProblems()) {
       const { code = "spool_problem", ...rest } = problem;
       await append("error", {

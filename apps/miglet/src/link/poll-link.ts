@@ -23,6 +23,13 @@ export async function openPollLink(
   const closing = new AbortController();
   const answers = new Map<string, () => void>();
 
+  let delivered = new Set<string>();
+  /** The last request brought nothing that the one before had not brought. */
+  const bringsNothing = (commands: readonly Command[]): boolean => {
+    const before = delivered;
+    delivered = new Set(commands.map(({ id }) => id));
+    return commands.every(({ id }) => before.has(id));
+  };
   const deliver = async (commands: readonly Command[]): Promise<void> => {
     // The server repeats a command that is not answered, so the next request waits for the answer to this one.
     const answered = commands.map(
@@ -41,7 +48,7 @@ export async function openPollLink(
       const commands = await http.getCommands(waitMs, speaker.migletState(), closing.signal);
       await deliver(commands);
       const tookMs = clock.monotonicMs() - startedMs;
-      if (commands.length === 0 && tookMs < waitMs / 2) await pause(settings.pauseMs, closing.signal);
+      if (bringsNothing(commands) && tookMs < waitMs / 2) await pause(settings.pauseMs, closing.signal);
     }
   };
   const link: Link = {

@@ -17,6 +17,8 @@ export interface JournalEntry {
 export interface CommandJournal {
   find(commandId: string): JournalEntry | undefined;
   unfinished(): JournalEntry[];
+  /** The results of the newest commands that are done, oldest first. */
+  results(max: number): CommandAnswer[];
   received(id: string, type: string): Promise<void>;
   done(id: string, type: string, answer: CommandAnswer): Promise<void>;
   close(): Promise<void>;
@@ -76,6 +78,8 @@ export async function openCommandJournal(
   return {
     find: (commandId) => entries.get(commandId),
     unfinished: () => [...entries.values()].filter((entry) => entry.answer === undefined),
+    results: (max) =>
+      [...entries.values()].flatMap(({ answer }) => (answer === undefined ? [] : [answer])).slice(-max),
     received: (id, type) => record({ id, type }),
     done: (id, type, answer) => record({ id, type, answer }),
     async close() {

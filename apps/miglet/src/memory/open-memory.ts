@@ -6,6 +6,7 @@ import type { Log } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import type { JsonObject } from "@mig/protocol";
 import { type CommandJournal, openCommandJournal } from "./command-journal.ts";
+import { openSaid, type Said } from "./said.ts";
 import { openSpool, type Spool, type SpoolSettings } from "./spool.ts";
 import { createStateFile, findState, type StateFile } from "./state-file.ts";
 
@@ -28,6 +29,7 @@ export interface Memory {
   /** Of earlier incarnations, not yet delivered, oldest first. */
   leftovers: Spool[];
   journal: CommandJournal;
+  said: Said;
   /** The agent ran before in this boot with this memory: look for its runner, do not say `vm_started` again. */
   resumed: boolean;
   /** What was found broken and set aside: one `error` event each. */
@@ -92,6 +94,7 @@ export async function openMemory(settings: MemorySettings): Promise<Memory> {
     spool,
     leftovers,
     journal,
+    said: await openSaid(state, spool.lastSeq()),
     resumed,
     problems,
     deadLetterPath: join(directory, "refused-events.jsonl"),

@@ -45,7 +45,8 @@ export interface SpoolSettings {
  *            is for critical types only
  */
 export interface Spool {
-  append(event: NewEvent): Promise<SpooledEvent>;
+  /** `announce` hears the number before anything is written under it. */
+  append(event: NewEvent, announce?: (seq: number) => Promise<void>): Promise<SpooledEvent>;
   /** The oldest pending events, in order; at least one when there is any. */
   read(eventsMax: number, bytesMax: number): Promise<SpooledEvent[]>;
   acknowledge(upToSeq: number): Promise<void>;
@@ -131,9 +132,10 @@ class DiskSpool implements Spool {
     for (const path of paths) if (!kept.has(path)) await rm(path, { force: true }).catch(() => {});
   }
 
-  append(event: NewEvent): Promise<SpooledEvent> {
+  append(event: NewEvent, announce?: (seq: number) => Promise<void>): Promise<SpooledEvent> {
     return this.#serially(async () => {
       const seq = this.#next;
+      await announce?.(seq);
       let stored: SpooledEvent = { ...event, seq };
       const line = encodeRecord(stored);
       if (!(await this.#makeRoom(rankOf(stored.type), line.length, stored)))

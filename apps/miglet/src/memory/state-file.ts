@@ -50,6 +50,8 @@ export interface AgentMemory {
   draining: boolean;
   runner?: RunnerRecord;
   job?: JobData;
+  /** memory/said.ts */
+  said?: Readonly<Record<string, number>>;
 }
 
 export interface MemoryChange {
@@ -57,6 +59,7 @@ export interface MemoryChange {
   draining?: boolean;
   runner?: RunnerRecord | undefined;
   job?: JobData | undefined;
+  said?: Readonly<Record<string, number>> | undefined;
 }
 
 export interface StateFile {
@@ -133,8 +136,8 @@ export function createStateFile(path: string, initial: AgentMemory, log: Log): S
 }
 
 function merge(memory: AgentMemory, keys: MemoryChange): AgentMemory {
-  const { runner, job, ...rest } = { ...memory, ...keys };
-  return { ...rest, ...maybe("runner", runner), ...maybe("job", job) };
+  const { runner, job, said, ...rest } = { ...memory, ...keys };
+  return { ...rest, ...maybe("runner", runner), ...maybe("job", job), ...maybe("said", said) };
 }
 
 function renderMemory(memory: AgentMemory): Record<string, unknown> {
@@ -151,6 +154,7 @@ function parseMemory(value: unknown): AgentMemory | undefined {
   if (installId === undefined || bootId === undefined || incarnation === undefined) return undefined;
   if (state === undefined || !isAgentState(state)) return undefined;
   const job = asObject(from["job"]);
+  const said = asObject(from["said"]);
   return {
     version: 1,
     installId,
@@ -160,7 +164,14 @@ function parseMemory(value: unknown): AgentMemory | undefined {
     draining: readBoolean(from, "draining") ?? false,
     ...maybe("runner", parseRunner(asObject(from["runner"]))),
     ...maybe("job", job === undefined ? undefined : readJob(toJsonObject(job))),
+    ...maybe("said", said === undefined ? undefined : parseSaid(said)),
   };
+}
+
+function parseSaid(from: Unknown): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(from).filter((entry): entry is [string, number] => Number.isSafeInteger(entry[1])),
+  );
 }
 
 function parseRunner(from: Unknown | undefined): RunnerRecord | undefined {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Evidence, type JobObservation, judge, noEvidence } from "./evidence.ts";
+import { type Evidence, type JobObservation, judge, moveTimes, noEvidence } from "./evidence.ts";
 
 const bounds = { identityMs: 100, goneMs: 50 };
 const stamp = "2026-08-17 14:15:44Z";
@@ -117,4 +117,13 @@ test("whatever comes, a job is assigned, started and completed at most once and 
       expect([[], ["job_assigned", "job_started", "job_completed"]]).toContainEqual(order);
     }),
   );
+});
+
+test("a wall clock that is set forward between assignment and Worker ends no job, and moves its start along", () => {
+  const assigned = judge(noEvidence(), line("Running job: a", 1_000), bounds).state;
+  const hourMs = 3_600_000;
+  const moved = moveTimes(judge(assigned, worker(false, 1_010), bounds).state, hourMs);
+  const looked = judge(moved, worker(false, 1_020 + hourMs), bounds);
+  expect(kinds(looked.observations)).toEqual([]);
+  expect(looked.state.job.startedAtMs).toBe(1_000 + hourMs);
 });

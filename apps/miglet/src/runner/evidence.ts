@@ -79,6 +79,16 @@ export function noEvidence(known?: { listened: boolean; job?: JobData | undefine
   };
 }
 
+export function moveTimes(state: JobEvidence, byMs: number): JobEvidence {
+  const { goneSinceMs, job } = state;
+  return {
+    ...state,
+    assignedAtMs: state.assignedAtMs + byMs,
+    goneSinceMs: goneSinceMs === undefined ? undefined : goneSinceMs + byMs,
+    job: job.startedAtMs === undefined ? job : { ...job, startedAtMs: job.startedAtMs + byMs },
+  };
+}
+
 const time = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`;
 const listeningLine = new RegExp(`^${time}: Listening for Jobs$`);
 const runningLine = new RegExp(`^${time}: Running job: (.*)$`);

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -12,9 +12,10 @@ beforeEach(async () => {
 afterEach(() => rm(root, { recursive: true, force: true }));
 
 /** As the runner calls it: bash -e, or sh -e where there is no bash. */
-function runHook(shell: string, path: string, env: Record<string, string>) {
+function runHook(shell: string, path: string, env: Record<string, string>, uid?: number) {
   return new Promise<{ code: number | null; output: string }>((resolve) => {
-    const child = spawn(shell, ["-e", path], { env, stdio: ["ignore", "pipe", "pipe"] });
+    const user = uid === undefined ? {} : { uid, gid: uid };
+    const child = spawn(shell, ["-e", path], { env, stdio: ["ignore", "pipe", "pipe"], ...user });
     let output = "";
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding("utf8").on("data", (text: string) => {
@@ -80,3 +81,24 @@ test("lines that a job forged are skipped or stay harmless", () => {
     job: { jobId: "", runId: "" },
   });
 });
+
+test.runIf(process.getuid?.() === 0)(
+  "a runner of another user comes to its hooks through the agent's own directory, and reads nothing there",
+  async () => {
+    const nobody = 65534;
+    const state = join(root, "state");
+    await chmod(root, 0o755);
+    await mkdir(join(state, "runner"), { recursive: true, mode: 0o700 });
+    await writeFile(join(state, "state.json"), "secret", { mode: 0o600 });
+    const files = await writeHooks({ dir: join(state, "runner", "hooks"), isOtherUser: true });
+    expect(await runHook("/bin/sh", files.started, { GITHUB_RUN_ID: "7" }, nobody)).toEqual({
+      code: 0,
+      output: "",
+    });
+    expect(parseHookLine((await readFile(files.spool, "utf8")).trim())?.job.runId).toBe("7");
+    await writeFile(join(root, "look.sh"), `ls ${state} || cat ${state}/state.json ${files.spool}`);
+    expect(
+      (await runHook("/bin/sh", join(root, "look.sh"), { PATH: "/bin:/usr/bin" }, nobody)).code,
+    ).not.toBe(0);
+  },
+);

@@ -55,7 +55,9 @@ export async function writeHooks(settings: HookSettings): Promise<HookFiles> {
   await (await open(files.spool, "a", 0o600)).close();
   if (isOtherUser) {
     await chmod(dir, 0o755);
-    await chmod(dirname(dir), 0o711);
+    // The runner must be able to come here through the agent's own directories, and see nothing on its way: whatever
+    // else is in them is 0600 or 0700. Without this its hooks fail, and a hook that fails makes its job fail.
+    for (const above of [dirname(dir), dirname(dirname(dir))]) await chmod(above, 0o711);
     await chmod(files.spool, 0o622);
   }
   await writeScript(files.started, hookScript("started", files.spool, chain?.started));

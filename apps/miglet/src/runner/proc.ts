@@ -48,18 +48,28 @@ export async function isRunning(pid: number, startTicks: number | undefined): Pr
  */
 export async function hasWorker(listenerPid: number): Promise<boolean | undefined> {
   if (process.platform !== "linux") return undefined;
-  for (const pid of (await childrenOf(listenerPid)) ?? (await membersOf(listenerPid))) {
-    const line = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
-    // The program, or the script that an interpreter runs; never an argument of a job's own process further back.
-    if (
-      line
-        .split("\0")
-        .slice(0, 3)
-        .some((word) => /(?:^|\/)Runner\.Worker$/.test(word))
-    )
-      return true;
-  }
+  const pids = (await childrenOf(listenerPid)) ?? (await membersOf(listenerPid));
+  if (pids === undefined) return undefined;
+  for (const pid of pids)
+    if ((await programOf(pid)).some((word) => /(?:^|\/)Runner\.Worker$/.test(word))) return true;
   return false;
+}
+
+/**
+ * A running process of this program that leads its group, as a Listener does: one that an agent started and died
+ * before it could write down the number.
+ */
+export async function findProgram(path: string): Promise<{ pid: number; startTicks: number } | undefined> {
+  for (const { pid, stat } of (await allProcesses()) ?? [])
+    if (stat.pgrp === pid && (await programOf(pid)).includes(path))
+      return { pid, startTicks: stat.startTicks };
+  return undefined;
+}
+
+/** The program, or the script that an interpreter runs; never an argument of a job's own process further back. */
+async function programOf(pid: number): Promise<string[]> {
+  const line = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
+  return line.split("\0").slice(0, 3);
 }
 
 /** Some 20 small files instead of a walk over all processes; undefined when the kernel or the process has none. */
@@ -86,13 +96,22 @@ async function childrenOf(pid: number): Promise<number[] | undefined> {
   }
 }
 
-async function membersOf(pid: number): Promise<number[]> {
-  const members: number[] = [];
-  for (const name of await readdir("/proc").catch(() => [])) {
+async function membersOf(pid: number): Promise<number[] | undefined> {
+  return (await allProcesses())
+    ?.filter(({ stat }) => stat.ppid === pid || stat.pgrp === pid)
+    .map((one) => one.pid);
+}
+
+/** Undefined when not even this process is there: no /proc, or no descriptor left to read it with. */
+export async function allProcesses(root = "/proc"): Promise<{ pid: number; stat: ProcStat }[] | undefined> {
+  const found: { pid: number; stat: ProcStat }[] = [];
+  let seesItself = false;
+  for (const name of await readdir(root).catch(() => [])) {
     if (!/^\d+$/.test(name)) continue;
-    const stat = await readProcStat(Number(name));
-    if (stat === undefined || stat.state === "Z") continue;
-    if (stat.ppid === pid || stat.pgrp === pid) members.push(Number(name));
+    const pid = Number(name);
+    const stat = await readProcStat(pid);
+    if (pid === process.pid && stat !== undefined) seesItself = true;
+    if (stat !== undefined && stat.state !== "Z") found.push({ pid, stat });
   }
-  return members;
+  return seesItself ? found : undefined;
 }

@@ -3,11 +3,11 @@ import { join } from "node:path";
 import { type Clock, type Log, pause, systemClock } from "@mig/kit";
 import { type JobData, maybe } from "@mig/protocol";
 import type { RunnerRecord } from "../memory/state-file.ts";
-import { type Evidence, type JobEvidence, judge, noEvidence } from "./evidence.ts";
+import { type Evidence, type JobEvidence, judge, moveTimes, noEvidence } from "./evidence.ts";
 import { judgeExit, type RunnerExit } from "./exit.ts";
 import { isConfigured } from "./installed-runner.ts";
 import { type HookFiles, parseHookLine, writeHooks } from "./job-hooks.ts";
-import { hasWorker } from "./proc.ts";
+import { findProgram, hasWorker } from "./proc.ts";
 import {
   findListener,
   interruptListener,
@@ -18,6 +18,7 @@ import {
 } from "./process.ts";
 import { createRelauncher, type Relauncher } from "./relaunch.ts";
 import {
+  newRecord,
   type RunnerListener,
   type RunnerTiming,
   type SupervisedRunner,
@@ -45,22 +46,8 @@ export async function startRunner(
     chain: settings.chainHooks,
     isOtherUser: settings.environment.user !== undefined,
   });
-  const output = join(directory, "output.log");
-  for (const path of [output, hooks.spool]) await writeFile(path, "", { mode: 0o600 });
-  const record: RunnerRecord = {
-    pid: 0,
-    bootId: settings.bootId,
-    name: settings.name,
-    ...maybe("id", settings.id),
-    labels: settings.labels,
-    ...maybe("runnerUrl", settings.runnerUrl),
-    ...maybe("runnerGroup", settings.runnerGroup),
-    ...maybe("commandId", settings.commandId),
-    dir: settings.installed.dir,
-    output: { path: output, offset: 0 },
-    hooks: { path: hooks.spool, offset: 0 },
-    listened: false,
-  };
+  const record = newRecord(settings);
+  for (const { path } of [record.output, record.hooks]) await writeFile(path, "", { mode: 0o600 });
   const supervision = new Supervision(settings, listener, record, noEvidence());
   await supervision.launch(hooks);
   supervision.begin();
@@ -88,6 +75,9 @@ export async function adoptRunner(
   return supervision;
 }
 
+/** Of hook lines at one look. A job can write such lines as fast as the machine can, and must not hold up the rest. */
+const hookBytesMax = 256 * 1024;
+
 /**
  * One Listener from its start to its end: process, output, hooks and Worker, looked at every `watchMs`.
  *
@@ -114,6 +104,8 @@ class Supervision implements SupervisedRunner {
   #expected: "removed" | "stopped" | undefined;
   #hurry = new AbortController();
   #lastLines: string[] = [];
+  /** Of the wall clock before the monotonic one. */
+  #aheadMs: number;
   readonly #relaunch: Relauncher;
   #running: Promise<void> | undefined;
   #looking: Promise<void> = Promise.resolve();
@@ -131,6 +123,7 @@ class Supervision implements SupervisedRunner {
     this.#clock = settings.clock ?? systemClock;
     this.#log = settings.log;
     this.#evidence = evidence;
+    this.#aheadMs = this.#clock.nowMs() - this.#clock.monotonicMs();
     this.record = record;
     this.#hasEnded = new Promise((resolve) => {
       this.#markEnded = resolve;
@@ -139,6 +132,7 @@ class Supervision implements SupervisedRunner {
     this.#hookLines = tailFile({
       ...record.hooks,
       lineBytesMax: 8192,
+      readBytesMax: hookBytesMax,
       onLine: (line) => this.#takeHook(line),
     });
   }
@@ -174,12 +168,15 @@ class Supervision implements SupervisedRunner {
     this.#hooks = { started, completed, spool: this.record.hooks.path };
     // After another boot the number means nothing; -1 is nobody's.
     const isSameBoot = bootId === this.#settings.bootId;
-    this.#process = await findListener(
-      pid,
-      isSameBoot ? startTicks : -1,
-      this.#timing.watchMs,
-      this.#releasing.signal,
-    );
+    const find = (n: number, start: number | undefined): Promise<ListenerProcess> =>
+      findListener(n, start, this.#timing.watchMs, this.#releasing.signal);
+    this.#process = await find(pid, isSameBoot ? startTicks : -1);
+    if (this.#process.isAlive()) return;
+    // The agent may have died between starting it (again) and writing its number down.
+    const other = await findProgram(this.#settings.installed.listener);
+    if (other === undefined) return;
+    this.#process = await find(other.pid, other.startTicks);
+    this.#setRecord({ ...this.record, ...other, bootId: this.#settings.bootId });
   }
 
   begin(): void {
@@ -251,6 +248,8 @@ class Supervision implements SupervisedRunner {
         if (await this.#mayRelaunch(exit.exitCode)) {
           this.#log.info({ exit_code: exit.exitCode }, "The runner is started again.");
           await this.launch();
+          // Somebody asked for the end while it was being started.
+          if (this.#expected === "stopped") this.interrupt();
           continue;
         }
         exit.meaning = this.#expected === undefined ? "crashed" : "stopped";
@@ -310,16 +309,26 @@ class Supervision implements SupervisedRunner {
     return isStartable && (await this.#relaunch(this.record.dir, exitCode, signal));
   }
 
+  /** The wall clock is set now and then; what was noted by it before is moved along, so that no time seems to pass. */
+  #followClock(): void {
+    const aheadMs = this.#clock.nowMs() - this.#clock.monotonicMs();
+    const jumpMs = aheadMs - this.#aheadMs;
+    if (Math.abs(jumpMs) < 1000) return;
+    this.#aheadMs = aheadMs;
+    this.#evidence = moveTimes(this.#evidence, jumpMs);
+  }
+
   #look(): Promise<void> {
     this.#looking = this.#looking.then(async () => {
       try {
+        this.#followClock();
         await this.#hookLines.read();
         // After the hooks, because a hook means a Worker that is seen here unless it has ended; before the output,
         // because a completion line is only believed when a later look finds no Worker.
         const present = await hasWorker(this.record.pid);
         this.#take({ kind: "worker", present, atMs: this.#clock.nowMs() });
         await this.#output.read();
-        await this.#output.shrink(this.#timing.outputBytesMax);
+        for (const file of [this.#output, this.#hookLines]) await file.shrink(this.#timing.outputBytesMax);
         this.#noteOffsets();
       } catch (error) {
         this.#log.warn({ error }, "A look at the runner failed.");
@@ -343,8 +352,9 @@ class Supervision implements SupervisedRunner {
   #take(evidence: Evidence): void {
     const { state, observations } = judge(this.#evidence, evidence, this.#timing);
     this.#evidence = state;
-    if (state.hasListened && !this.record.listened) this.#setRecord({ ...this.record, listened: true });
     for (const observation of observations) this.#listener.onObservation(observation);
+    // After what was seen: an agent that dies between the two must see it again, not take it for told.
+    if (state.hasListened && !this.record.listened) this.#setRecord({ ...this.record, listened: true });
   }
 
   #noteOffsets(): void {

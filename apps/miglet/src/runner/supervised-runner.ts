@@ -1,5 +1,6 @@
+import { join } from "node:path";
 import type { Clock, Log } from "@mig/kit";
-import type { JobData } from "@mig/protocol";
+import { type JobData, maybe } from "@mig/protocol";
 import type { RunnerRecord } from "../memory/state-file.ts";
 import type { RunnerEnvironment } from "./environment.ts";
 import type { JobObservation } from "./evidence.ts";
@@ -52,6 +53,25 @@ export const timingDefaults: RunnerTiming = {
   orphanMs: 600_000,
   outputBytesMax: 8 * 1024 * 1024,
 };
+
+/** Of a runner that nothing is known of but where it would be. */
+export function newRecord(settings: Omit<SuperviseSettings, "log" | "environment">): RunnerRecord {
+  const directory = join(settings.stateDir, "runner");
+  return {
+    pid: 0,
+    bootId: settings.bootId,
+    name: settings.name,
+    ...maybe("id", settings.id),
+    labels: settings.labels,
+    ...maybe("runnerUrl", settings.runnerUrl),
+    ...maybe("runnerGroup", settings.runnerGroup),
+    ...maybe("commandId", settings.commandId),
+    dir: settings.installed.dir,
+    output: { path: join(directory, "output.log"), offset: 0 },
+    hooks: { path: join(directory, "hooks", "jobs.jsonl"), offset: 0 },
+    listened: false,
+  };
+}
 
 export interface RunnerListener {
   onObservation(observation: JobObservation): void;

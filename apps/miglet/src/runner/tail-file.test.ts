@@ -72,3 +72,20 @@ test("a file that is not there yet, and one that was replaced by a shorter one, 
   expect(seen).toEqual(["one", "two", "x"]);
   await tail.close();
 });
+
+test("one call reads a bounded part, so that who writes faster than it reads holds nobody up", async () => {
+  const path = join(root, "jobs.jsonl");
+  await writeFile(path, "y\n".repeat(150_000));
+  const lines: string[] = [];
+  const tail = tailFile({
+    path,
+    offset: 0,
+    readBytesMax: 64 * 1024,
+    onLine: (line) => void lines.push(line),
+  });
+  expect(await tail.read()).toBe(true);
+  expect(lines).toHaveLength(32_768);
+  for (let n = 0; n < 4; n += 1) await tail.read();
+  expect(lines).toHaveLength(150_000);
+  await tail.close();
+});

@@ -6,6 +6,8 @@ export interface TailSettings {
   offset: number;
   /** A longer line is cut; what follows its cut is skipped. */
   lineBytesMax?: number;
+  /** The most that one call reads; the rest is for the next one. */
+  readBytesMax?: number;
   onLine(line: string): void;
 }
 
@@ -26,7 +28,7 @@ const chunkBytes = 64 * 1024;
  * go-agent-wire A20, A31): a line of any length costs at most `lineBytesMax` here.
  */
 export function tailFile(settings: TailSettings): FileTail {
-  const { path, lineBytesMax = 64 * 1024, onLine } = settings;
+  const { path, lineBytesMax = 64 * 1024, readBytesMax = 64 * 1024 * 1024, onLine } = settings;
   const chunk = Buffer.allocUnsafe(chunkBytes);
   let file: FileHandle | undefined;
   let at = settings.offset;
@@ -71,13 +73,14 @@ export function tailFile(settings: TailSettings): FileTail {
     try {
       file ??= await open(path, "r+");
       if ((await file.stat()).size < at) startOver();
-      for (;;) {
+      for (const untilBytes = at + readBytesMax; at < untilBytes; ) {
         const { bytesRead } = await file.read(chunk, 0, chunkBytes, at);
-        if (bytesRead === 0) return hasRead;
+        if (bytesRead === 0) break;
         hasRead = true;
         take(chunk.subarray(0, bytesRead));
         at += bytesRead;
       }
+      return hasRead;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return hasRead;
       await file?.close().catch(() => {});

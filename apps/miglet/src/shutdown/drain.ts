@@ -30,8 +30,13 @@ export async function drainRunner(
   bounds: Partial<DrainBounds> = {},
 ): Promise<DrainOutcome> {
   const { removedMs, interruptMs, killMs } = { ...defaults, ...bounds };
-  if (runner === undefined || !runner.isAlive())
-    return runner?.isBusy() === true ? { kind: "busy" } : drained("no_runner", runner, verdict, "no_process");
+  if (runner === undefined) return drained("no_runner", runner, verdict, "no_process");
+  if (!runner.isAlive()) {
+    if (runner.isBusy()) return { kind: "busy" };
+    // Between two of its starts (self-update, retry) it has no process either: it must not get another one.
+    runner.expectEnd("stopped");
+    if (await runner.whenEnded(interruptMs)) return drained("no_runner", runner, verdict, "no_process");
+  }
   if (verdict === "busy" || (await runner.checkBusy())) return { kind: "busy" };
 
   if (verdict === "removed") {
