@@ -280,7 +280,7 @@ describe("a life", () => {
     expect(life.effects.filter(({ do: what }) => ["last_words", "power_off", "exit"].includes(what))).toEqual(
       [
         { do: "last_words", reason: "runner_done", exitCode: 0 },
-        { do: "power_off" },
+        { do: "power_off", unlessRunner: false },
         { do: "exit", code: 0 },
       ],
     );

@@ -97,13 +97,20 @@ function decide(state: State, input: Input): Step {
       return state.at === "error" ? lastWords(state, state) : stay(state);
     case "last_words_said":
       if (state.at !== "shutting_down" || state.phase !== "last_words") return stay(state);
-      return stay({ ...state, phase: "over" }, { do: "power_off" }, { do: "exit", code: state.exitCode });
+      return stay(
+        { ...state, phase: "over" },
+        { do: "power_off", unlessRunner: state.exitCode === prerequisiteMissing },
+        { do: "exit", code: state.exitCode },
+      );
     case "signal":
       return onSignal(state, input.count, input.exitCode);
     case "timer":
       return onTimer(state, input.timer);
   }
 }
+
+/** The exit code of a life that ended before anything was begun (boot/exit-codes.ts). */
+const prerequisiteMissing = 3;
 
 function onChecked(state: Initializing, problem: Problem | undefined): Step {
   const { problems, ...rest } = state;

@@ -1,4 +1,5 @@
 import { arch, platform, release } from "node:os";
+import { join } from "node:path";
 import { systemClock } from "@mig/kit";
 import { type EventType, type JsonObject, maybe, PRODUCT_VERSION, readText } from "@mig/protocol";
 import { checkPrerequisites } from "./boot/prerequisites.ts";
@@ -127,7 +128,10 @@ export function createPerform(hands: Hands): Perform {
         return;
       }
       case "power_off":
-        await powerOff(settings["shutdown.command"], log);
+        await powerOff(settings["shutdown.command"], {
+          log,
+          ...(effect.unlessRunner ? { unless: join(settings["runner.dir"], "bin", "Runner.Listener") } : {}),
+        });
         return;
       case "exit":
         for (const timer of [...timers.keys()]) cancelTimer(timer);

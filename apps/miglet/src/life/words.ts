@@ -200,7 +200,8 @@ export type Effect =
   | { readonly do: "remember"; readonly change: MemoryChange }
   | { readonly do: "flush" }
   | { readonly do: "last_words"; readonly reason: string; readonly exitCode: number }
-  | { readonly do: "power_off" }
+  /** `unlessRunner`: this agent never had a runner; one that lives here all the same has a job to finish. */
+  | { readonly do: "power_off"; readonly unlessRunner: boolean }
   | { readonly do: "exit"; readonly code: number };
 
 export interface Outcome {
