@@ -198,7 +198,9 @@ it("links between documents lead somewhere", () => {
 
 it("ARCHITECTURE.md and the READMEs name files that exist", () => {
   const missing = tracked
-    .filter((path) => /(?:^|\/)(?:README|ARCHITECTURE|CONTRIBUTING)\.md$|^docs\/(?:flows|decisions|operate)\//.test(path))
+    .filter((path) =>
+      /(?:^|\/)(?:README|ARCHITECTURE|CONTRIBUTING)\.md$|^docs\/(?:flows|decisions|operate)\//.test(path),
+    )
     .flatMap((path) =>
       [
         ...read(path).matchAll(/`((?:apps|packages|tests|proto|docs|scripts|bench)\/[A-Za-z0-9_./-]+)`/g),
