@@ -199,7 +199,9 @@ it("links between documents lead somewhere", () => {
 it("ARCHITECTURE.md and the READMEs name files that exist", () => {
   const missing = tracked
     .filter((path) =>
-      /(?:^|\/)(?:README|ARCHITECTURE|CONTRIBUTING)\.md$|^docs\/(?:flows|decisions|operate)\//.test(path),
+      /(?:^|\/)(?:README|ARCHITECTURE|CONTRIBUTING)\.md$|^docs\/(?:flows|decisions|operate|checklists)\//.test(
+        path,
+      ),
     )
     .flatMap((path) =>
       [
