@@ -7,15 +7,16 @@ import pg from "pg";
 import { lockDirectory } from "./lock-directory.ts";
 import { migrate } from "./migrate.ts";
 
+/** All statements are written as SQL; the tables are described in rows.ts and not in Kysely's own types. */
+type Untyped = Record<string, never>;
+export type Tx = Transaction<Untyped>;
+
 /**
  * PostgreSQL, wherever it is: in this process with its files below the data directory (PGlite, the default), or a
  * server (`DATABASE_URL`). One dialect, one set of migrations and queries. PGlite survives `kill -9` of the process;
  * it runs without fsync, so a power loss can lose the last moments (DESIGN §3). It has one connection: transactions
  * queue behind each other.
  */
-// biome-ignore lint/suspicious/noExplicitAny: the tables are described in rows.ts; Kysely's own typing is not used
-export type Tx = Transaction<any>;
-
 export interface Store extends AsyncDisposable {
   readonly kind: "pglite" | "server";
   /** Runs `work` in one transaction. Rejects with `storage_unavailable` when the database cannot be had. */
@@ -32,7 +33,7 @@ export interface StoreSettings {
 export async function openStore(settings: StoreSettings): Promise<Store> {
   const opened =
     settings.databaseUrl === undefined ? await openPglite(settings.dataDir) : openServer(settings);
-  const db = new Kysely<Record<string, never>>({ dialect: opened.dialect });
+  const db = new Kysely<Untyped>({ dialect: opened.dialect });
   // Kysely's PGlite driver hands the same connection to everybody, so a second transaction would join the first.
   const inTurn = opened.oneAtATime ? takeTurns() : <T>(work: () => Promise<T>): Promise<T> => work();
   const close = async (): Promise<void> => {
