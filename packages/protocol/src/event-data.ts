@@ -6,12 +6,6 @@ import { asObject, maybe, readBoolean, readNumber, readText, readTexts } from ".
  * The data of each event type, with the keys of the seeds (000 R4.1; reference/go-agent-wire.md §2.1, §7) and
  * what MIG adds. `writeX` makes what an agent sends; `readX` takes what any agent sent.
  */
-export interface StartedData {
-  version?: string;
-  machineType?: string;
-  region?: string;
-}
-
 export interface RegisteredData {
   runnerName?: string;
   runnerId?: number;

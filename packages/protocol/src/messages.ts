@@ -162,15 +162,8 @@ export interface ErrorNotice {
   atMs: number;
 }
 
-export const goAwayReasons = [
-  "shutting_down",
-  "superseded",
-  "slow_consumer",
-  "incarnation_lost",
-  "refused",
-] as const;
-
 export interface GoAway {
+  /** shutting_down, superseded, slow_consumer, incarnation_lost; another word means no more than "go". */
   reason: string;
   /** Do not come back earlier. The server has already spread it. */
   reconnectAfterMs: number;

@@ -11,4 +11,3 @@ export const exitCodes = {
   130: "forced to stop by a second SIGINT",
   143: "forced to stop by a second SIGTERM, or because a job outlasted shutdown.force_after",
 } as const;
-export type ExitCode = keyof typeof exitCodes;
