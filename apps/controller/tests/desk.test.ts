@@ -313,6 +313,21 @@ describeOnEngines("the desk", (engine) => {
     expect(jobs.rows).toEqual([{ result: "succeeded" }]);
   });
 
+  it("asks for no second runner when the answer overtakes the heartbeat that says so", async () => {
+    const vm = newName();
+    const { wire } = await join(vm);
+    const command = await waitFor("register_runner", () => wire.lastCommand());
+    await open.desk.answer(vm, { commandId: command.id, stage: "received", success: true }, false);
+    await open.desk.answer(vm, { commandId: command.id, stage: "result", success: true }, false);
+    // Any beat makes the controller look; this one says nothing of the state.
+    await open.desk.beat(vm, { vmId: vm, poolId: "pool-a", incarnation: "boot-1", sentAtMs: 1 });
+    await waitFor("the beat", async () => (await open.desk.findVm(vm)).lastHeartbeatMs !== null);
+    const count = await store.transact((tx) =>
+      sql<{ n: number }>`select count(*)::float8 as n from commands where vm_id = ${vm}`.execute(tx),
+    );
+    expect(count.rows[0]?.n).toBe(1);
+  });
+
   it("queues register_runner once while a VM says ready", async () => {
     const vm = newName();
     const { wire } = await join(vm);

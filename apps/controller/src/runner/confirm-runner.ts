@@ -37,6 +37,9 @@ export function noteRegistration(
   command: CommandRow,
   answer: CommandAnswer,
 ): void {
+  // The heartbeat that says so comes another way and may come later: a `ready` from before must not ask for a second
+  // runner. An agent from before MIG keeps its command open until the runner is there, and needs none of this.
+  if (vm.protocolVersion > 0 && vm.migletState === "ready") vm.migletState = "registering_runner";
   if (command.state === "succeeded") {
     vm.runnerName = readText(answer.result ?? {}, "runner_name") ?? vm.runnerName;
     vm.problem = null;
