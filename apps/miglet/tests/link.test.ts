@@ -131,7 +131,7 @@ test("a refused agent says so, tries again slowly and comes up when it is accept
     }),
   );
   const seen = choose({ grpcEndpoint: lab.endpoint });
-  await waitFor("a refusal", () => seen.refusals.length === 1);
+  await waitFor("a refusal", () => seen.refusals.length > 0);
   expect(seen.refusals[0]).toMatchObject({ code: "controller_refused", message: "not in this pool" });
   refuses = false;
   await waitFor("the link", () => seen.ups.length === 1);
@@ -224,7 +224,7 @@ test("a lost incarnation is a refusal, by polling and by heartbeat", async () =>
   };
   const http = keep(await startHttpLab(() => gone));
   const seen = choose({ channel: "poll", http: httpCalls(http.endpoint) });
-  await waitFor("a refusal", () => seen.refusals.length === 1);
+  await waitFor("a refusal", () => seen.refusals.length > 0);
   expect(seen.refusals[0]?.code).toBe("incarnation_lost");
   await expect(seen.link.sendHeartbeat(beat)).rejects.toMatchObject({ code: "incarnation_lost" });
 });
