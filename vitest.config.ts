@@ -9,5 +9,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
+    // Real processes on a shared machine: CI tries a failed test once more, and says so. A developer sees it at once.
+    retry: process.env["CI"] === undefined ? 0 : 1,
   },
 });

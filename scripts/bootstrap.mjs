@@ -23,6 +23,10 @@ const tasks = {
     const checks = [
       ["types of the tests", "tsc", ["-p", "tests/tsconfig.json"]],
       ["format and lint", "biome", ["check", "--error-on-warnings", "."]],
+      // The agent is shipped on Bun; whoever asks for some tests gets them on Node only.
+      ...(rest.length === 0
+        ? [["tests of the agent on Bun", "node", ["scripts/test-on-bun.mjs", "--short"]]]
+        : []),
       ["tests", "vitest", ["run", ...reporters, ...rest]],
     ];
     for (const [what, program, args] of checks) {
