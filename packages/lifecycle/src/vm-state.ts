@@ -39,6 +39,10 @@ export const vmInputs: readonly VmInput[] = [...eventTypes, ...vmReports, "drain
 const stay = <S extends VmState>(state: S): Record<VmInput, S> =>
   Object.fromEntries(vmInputs.map((input) => [input, state])) as Record<VmInput, S>;
 
+/** What a VM says without becoming another one by it. */
+const notes = <S extends VmState>(state: S) =>
+  ({ events_dropped: state, spool_degraded: state, preemption_notice: state }) as const;
+
 /** What most states do with most inputs; each row below says where it differs. */
 const alive = {
   vm_started: "initializing",
@@ -61,9 +65,9 @@ const alive = {
 } as const;
 
 export const vmTable = {
-  initializing: { ...alive, events_dropped: "initializing" },
-  idle: { ...alive, events_dropped: "idle" },
-  running: { ...alive, events_dropped: "running" },
+  initializing: { ...alive, ...notes("initializing") },
+  idle: { ...alive, ...notes("idle") },
+  running: { ...alive, ...notes("running") },
   draining: {
     ...stay("draining"),
     vm_shutting_down: "shutting_down",
@@ -74,7 +78,7 @@ export const vmTable = {
     silence: "lost",
   },
   shutting_down: { ...stay("shutting_down"), vm_terminated: "terminated", silence: "terminated" },
-  error: { ...alive, job_heartbeat: "error", job_completed: "error", events_dropped: "error" },
+  error: { ...alive, job_heartbeat: "error", job_completed: "error", ...notes("error") },
   terminated: stay("terminated"),
   lost: stay("lost"),
 } as const satisfies Record<VmState, Record<VmInput, VmState>>;

@@ -1,6 +1,6 @@
 import { jobFromJson, jobToJson } from "./json-heartbeat.ts";
 import type { JobReport, JsonObject, VmEvent } from "./messages.ts";
-import { asObject, maybe, readBoolean, readNumber, readText, readTexts } from "./read-json.ts";
+import { asObject, maybe, readBoolean, readNumber, readText, readTexts, readTimeMs } from "./read-json.ts";
 
 /**
  * The data of each event type, with the keys of the seeds (000 R4.1; reference/go-agent-wire.md §2.1, §7) and
@@ -26,10 +26,26 @@ export interface JobData extends JobReport {
   runAttempt?: number;
 }
 
+/** What a job used: of its cgroup where it has one, else of the Worker's process tree as it was sampled. */
+export interface JobUsage {
+  cpuSeconds?: number;
+  peakMemoryBytes?: number;
+  diskWrittenBytes?: number;
+}
+
 export interface CompletedData extends JobData {
   result: JobResult;
   exitCode?: number;
   durationMs?: number;
+  usage?: JobUsage;
+}
+
+/** The cloud takes the VM away at `deadlineMs`, as far as it said. */
+export interface PreemptionData {
+  cloud: string;
+  /** The cloud's own word: preempted, terminate, stop, hibernate. */
+  action: string;
+  deadlineMs?: number;
 }
 
 export interface CrashedData {
@@ -86,6 +102,34 @@ export function writeCompleted(job: CompletedData): JsonObject {
     success: job.result === "succeeded",
     ...maybe("exit_code", job.exitCode),
     ...(job.durationMs === undefined ? {} : { duration: job.durationMs / 1000, duration_ms: job.durationMs }),
+    ...maybe("cpu_seconds", job.usage?.cpuSeconds),
+    ...maybe("peak_memory_bytes", job.usage?.peakMemoryBytes),
+    ...maybe("disk_written_bytes", job.usage?.diskWrittenBytes),
+  };
+}
+
+function readUsage(data: JsonObject): JobUsage | undefined {
+  const usage: JobUsage = {
+    ...maybe("cpuSeconds", readNumber(data, "cpu_seconds")),
+    ...maybe("peakMemoryBytes", readNumber(data, "peak_memory_bytes")),
+    ...maybe("diskWrittenBytes", readNumber(data, "disk_written_bytes")),
+  };
+  return Object.keys(usage).length === 0 ? undefined : usage;
+}
+
+export function writePreemption({ cloud, action, deadlineMs }: PreemptionData): JsonObject {
+  return {
+    cloud,
+    action,
+    ...maybe("deadline", deadlineMs === undefined ? undefined : new Date(deadlineMs).toISOString()),
+  };
+}
+
+export function readPreemption(data: JsonObject): PreemptionData {
+  return {
+    cloud: readText(data, "cloud") ?? "",
+    action: readText(data, "action") ?? "",
+    ...maybe("deadlineMs", readTimeMs(data, "deadline")),
   };
 }
 
@@ -95,6 +139,7 @@ export function readCompleted(data: JsonObject): CompletedData {
     result: readResult(data),
     ...maybe("exitCode", readNumber(data, "exit_code")),
     ...maybe("durationMs", readNumber(data, "duration_ms")),
+    ...maybe("usage", readUsage(data)),
   };
 }
 

@@ -66,6 +66,8 @@ export function healthToJson(health: VmHealth): JsonObject {
     disk_total_bytes: health.diskTotalBytes,
     memory_usage_percent: percent(health.memoryUsedBytes, health.memoryTotalBytes),
     disk_usage_percent: percent(health.diskUsedBytes, health.diskTotalBytes),
+    ...maybe("network_received_bytes", health.networkReceivedBytes),
+    ...maybe("network_sent_bytes", health.networkSentBytes),
   };
 }
 
@@ -80,6 +82,8 @@ export function healthFromJson(from: Unknown): VmHealth {
     memoryTotalBytes: bytes("memory_total_bytes", "memory_total", MIB),
     diskUsedBytes: bytes("disk_used_bytes", "disk_used", GIB),
     diskTotalBytes: bytes("disk_total_bytes", "disk_total", GIB),
+    ...maybe("networkReceivedBytes", readNumber(from, "network_received_bytes")),
+    ...maybe("networkSentBytes", readNumber(from, "network_sent_bytes")),
   };
 }
 

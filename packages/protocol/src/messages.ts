@@ -21,6 +21,8 @@ export const eventTypes = [
   "error",
   "vm_terminated", // the agent's last word: nothing of it will follow
   "events_dropped", // stands in the place of events that the spool could not keep
+  "spool_degraded", // the VM's disk refuses writes: events wait in memory, or are on disk again
+  "preemption_notice", // the cloud will take the VM away
 ] as const;
 export type EventType = (typeof eventTypes)[number];
 
@@ -93,6 +95,9 @@ export interface VmHealth {
   memoryTotalBytes: number;
   diskUsedBytes: number;
   diskTotalBytes: number;
+  /** Since the machine started, all interfaces but loopback. */
+  networkReceivedBytes?: number;
+  networkSentBytes?: number;
 }
 
 export const runnerStates = ["idle", "running", "offline"] as const;

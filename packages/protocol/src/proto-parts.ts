@@ -119,6 +119,8 @@ export function heartbeatFromProto(value: ProtoHeartbeat, nowMs: number): Heartb
             memoryTotalBytes: health.memoryTotalBytes,
             diskUsedBytes: health.diskUsedBytes,
             diskTotalBytes: health.diskTotalBytes,
+            ...maybe("networkReceivedBytes", health.networkReceivedBytes),
+            ...maybe("networkSentBytes", health.networkSentBytes),
           },
         }),
     ...(runner === undefined || state === undefined

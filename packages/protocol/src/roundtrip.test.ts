@@ -90,14 +90,17 @@ const agentMessage: fc.Arbitrary<AgentMessage> = fc.oneof(
           orgId: text,
           incarnation: text,
           migletState: text,
-          health: fc.record({
-            cpuUsagePercent: gauge,
-            cpuLoad: gauge,
-            memoryUsedBytes: count,
-            memoryTotalBytes: count,
-            diskUsedBytes: count,
-            diskTotalBytes: count,
-          }),
+          health: optional(
+            {
+              cpuUsagePercent: gauge,
+              cpuLoad: gauge,
+              memoryUsedBytes: count,
+              memoryTotalBytes: count,
+              diskUsedBytes: count,
+              diskTotalBytes: count,
+            },
+            { networkReceivedBytes: count, networkSentBytes: count },
+          ),
           runner: optional(
             {
               state: fc.constantFrom("idle", "running", "offline"),

@@ -105,6 +105,12 @@ export const GrantAnswer = Type.Object({
   runner_name: Type.Optional(Type.String()),
 });
 
+export const ReleaseAnswer = Type.Object({
+  registration: Type.Union([Type.Literal("removed"), Type.Literal("busy"), Type.Literal("unknown")], {
+    description: "busy: GitHub says that a job runs there; unknown: nobody can say",
+  }),
+});
+
 export const PollQuery = Type.Object({
   wait: Type.Optional(Type.String({ description: 'how long to hold the request, as in "25s"' })),
   incarnation: Type.Optional(IdOrEmpty),

@@ -12,6 +12,7 @@ export {
   HeartbeatAnswer,
   HeartbeatBody,
   PollQuery,
+  ReleaseAnswer,
 } from "./agent.ts";
 export { CommandView, OrderBody, VmsAnswer, VmsQuery, VmView } from "./operator.ts";
 export { CommandPath, ErrorAnswer, HealthAnswer, Id, ReadyQuery, VmPath } from "./shared.ts";

@@ -174,6 +174,9 @@ export interface VMHealth {
   diskUsedBytes: number;
   /** MIG */
   cpuLoad: number;
+  /** since the machine started */
+  networkReceivedBytes?: number | undefined;
+  networkSentBytes?: number | undefined;
 }
 
 export interface RunnerState {
@@ -1863,6 +1866,8 @@ function createBaseVMHealth(): VMHealth {
     diskTotalBytes: 0,
     diskUsedBytes: 0,
     cpuLoad: 0,
+    networkReceivedBytes: undefined,
+    networkSentBytes: undefined,
   };
 }
 
@@ -1891,6 +1896,12 @@ export const VMHealth: MessageFns<VMHealth> = {
     }
     if (message.cpuLoad !== 0) {
       writer.uint32(65).double(message.cpuLoad);
+    }
+    if (message.networkReceivedBytes !== undefined) {
+      writer.uint32(72).int64(message.networkReceivedBytes);
+    }
+    if (message.networkSentBytes !== undefined) {
+      writer.uint32(80).int64(message.networkSentBytes);
     }
     return writer;
   },
@@ -1972,6 +1983,22 @@ export const VMHealth: MessageFns<VMHealth> = {
             message.cpuLoad = reader.double();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.networkReceivedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.networkSentBytes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1997,6 +2024,8 @@ export const VMHealth: MessageFns<VMHealth> = {
     message.diskTotalBytes = object.diskTotalBytes ?? 0;
     message.diskUsedBytes = object.diskUsedBytes ?? 0;
     message.cpuLoad = object.cpuLoad ?? 0;
+    message.networkReceivedBytes = object.networkReceivedBytes ?? undefined;
+    message.networkSentBytes = object.networkSentBytes ?? undefined;
     return message;
   },
 };
