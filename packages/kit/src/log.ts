@@ -1,3 +1,4 @@
+import { createLineWriter, type LineStream, type LineWriter } from "./line-writer.ts";
 import { redact, redactText } from "./redact.ts";
 
 /**
@@ -13,26 +14,46 @@ export interface Log {
   info(fields: LogFields, sentence: string): void;
   warn(fields: LogFields, sentence: string): void;
   error(fields: LogFields, sentence: string): void;
-  /** A log that adds these fields to each line and shares the level of its parent. */
+  /** A log that adds these fields to each line and shares level and correlation with its parent. */
   child(fields: LogFields): Log;
+  /** From now on every line of this log, its parents and its children has these fields: the job that is running. */
+  correlate(fields: LogFields): void;
   setLevel(level: LogLevel): void;
   level(): LogLevel;
+  /** Before the process ends: true when whoever reads the log has taken everything within this time. */
+  flush(withinMs: number): Promise<boolean>;
 }
 
 export interface LogSettings {
   level: LogLevel;
   format?: "json" | "text";
   fields?: LogFields;
+  /** Where lines go instead of standard output; it must not wait. */
   write?: (line: string) => void;
+  /** Instead of standard output. */
+  stream?: LineStream;
 }
 
 export function createLog(settings: LogSettings): Log {
-  const shared = { level: logLevels.indexOf(settings.level) };
-  const write = settings.write ?? ((line: string) => void process.stdout.write(line));
+  const shared: { level: number; correlation: LogFields } = {
+    level: logLevels.indexOf(settings.level),
+    correlation: {},
+  };
   const render = settings.format === "text" ? renderText : renderJson;
+  const sentence = "Whoever reads this log was too slow; lines are missing here.";
+  let writer: LineWriter | undefined;
+  const toStream = (line: string): void => {
+    writer ??= createLineWriter({
+      stream: settings.stream ?? process.stdout,
+      note: (dropped) => render("warn", { ...settings.fields, log_lines_dropped: dropped }, sentence),
+    });
+    writer.write(line);
+  };
+  const write = settings.write ?? toStream;
   const make = (bound: LogFields): Log => {
     const at = (level: LogLevel) => (fields: LogFields, sentence: string) => {
-      if (logLevels.indexOf(level) >= shared.level) write(render(level, { ...bound, ...fields }, sentence));
+      if (logLevels.indexOf(level) < shared.level) return;
+      write(render(level, { ...bound, ...shared.correlation, ...fields }, sentence));
     };
     return {
       debug: at("debug"),
@@ -40,10 +61,14 @@ export function createLog(settings: LogSettings): Log {
       warn: at("warn"),
       error: at("error"),
       child: (fields) => make({ ...bound, ...fields }),
+      correlate: (fields) => {
+        shared.correlation = fields;
+      },
       setLevel: (level) => {
         shared.level = logLevels.indexOf(level);
       },
       level: () => logLevels[shared.level] ?? "info",
+      flush: (withinMs) => writer?.flush(withinMs) ?? Promise.resolve(true),
     };
   };
   return make(settings.fields ?? {});
@@ -56,18 +81,25 @@ export function isLogLevel(text: string): text is LogLevel {
   return (logLevels as readonly string[]).includes(text);
 }
 
+/** What every line has for itself; a field of this name keeps its value under another one. */
+const ownKeys: readonly string[] = ["time", "level", "msg"];
+
+function safeFields(fields: LogFields): [string, unknown][] {
+  const safe = Object.entries(redact(fields) as Record<string, unknown>);
+  return safe.map(([key, value]) => [ownKeys.includes(key) ? `field_${key}` : key, value]);
+}
+
 function renderJson(level: LogLevel, fields: LogFields, sentence: string): string {
-  const safe = redact(fields) as Record<string, unknown>;
-  return `${JSON.stringify({ time: new Date().toISOString(), level, msg: redactText(sentence), ...safe })}\n`;
+  const rest = Object.fromEntries(safeFields(fields));
+  return `${JSON.stringify({ time: new Date().toISOString(), level, msg: redactText(sentence), ...rest })}\n`;
 }
 
 function renderText(level: LogLevel, fields: LogFields, sentence: string): string {
-  const safe = redact(fields) as Record<string, unknown>;
-  const rest = Object.entries(safe)
+  const rest = safeFields(fields)
     .filter(([, value]) => value !== undefined)
     .map(
       ([key, value]) =>
-        `${key}=${typeof value === "string" && /^[!-~]+$/.test(value) ? value : toVisible(JSON.stringify(value))}`,
+        `${key}=${typeof value === "string" && /^[!-~]+$/.test(value) ? value : toVisible(JSON.stringify(value) ?? "")}`,
     )
     .join(" ");
   const time = new Date().toISOString().slice(11, 23);
