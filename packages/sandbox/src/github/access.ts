@@ -1,7 +1,8 @@
 /** Who may call what: App JWTs, installation tokens, and the tokens that runners register with (runner-contract §8.2). */
 import { createPublicKey, createVerify, type KeyObject, randomBytes } from "node:crypto";
-import { sameText } from "./fleet.ts";
+import type { GithubClock } from "./clock.ts";
 import { type Call, isRecord, Refusal } from "./http.ts";
+import type { Installs } from "./installs.ts";
 import type { GithubOptions } from "./types.ts";
 
 interface InstallationToken {
@@ -16,45 +17,37 @@ interface RunnerToken {
   readonly expiresMs: number;
 }
 
-/** What the App of the stand-in was granted at its installation. */
-export const granted = {
-  organization_self_hosted_runners: "write",
-  administration: "write",
-  actions: "write",
-  metadata: "read",
-};
+const suspended = "This installation has been suspended";
 
 export class Access {
   readonly appId: number;
   readonly clientId: string;
   readonly #key: KeyObject | null;
-  readonly #installations: Readonly<Record<string, number>> | undefined;
+  readonly #installs: Installs;
+  readonly #clock: GithubClock;
   readonly #installationTokenMs: number;
   readonly #runnerTokenMs: number;
   readonly #installationTokens = new Map<string, InstallationToken>();
   readonly #runnerTokens = new Map<string, RunnerToken>();
 
-  constructor(options: GithubOptions) {
+  constructor(options: GithubOptions, installs: Installs, clock: GithubClock) {
     this.appId = options.appId ?? 1234;
     this.clientId = options.clientId ?? `Iv23stand-in${this.appId}`;
     const pem = options.publicKeyPem ?? options.privateKeyPem;
     this.#key = pem === undefined ? null : createPublicKey(pem);
-    this.#installations = options.installations;
+    this.#installs = installs;
+    this.#clock = clock;
     this.#installationTokenMs = options.installationTokenMs ?? 3_600_000;
     this.#runnerTokenMs = options.registrationTokenMs ?? 3_600_000;
   }
 
-  installationOf(owner: string): number | undefined {
-    if (!this.#installations) return 1;
-    return Object.entries(this.#installations).find(([org]) => sameText(org, owner))?.[1];
-  }
-
-  isInstallation(id: number): boolean {
-    return this.#installations ? Object.values(this.#installations).includes(id) : id === 1;
-  }
-
-  installations(): readonly (readonly [org: string, id: number])[] {
-    return Object.entries(this.#installations ?? { acme: 1 });
+  /** Who GitHub counts the call for: the App itself, or one of its installations. */
+  actorOf(authorization: string): string | undefined {
+    const [word = "", token = ""] = authorization.split(" ");
+    if (!/^(bearer|token)$/i.test(word)) return undefined;
+    const known = this.#installationTokens.get(token);
+    if (known) return `installation ${known.installationId}`;
+    return token.split(".").length === 3 ? "app" : undefined;
   }
 
   requireApp(call: Call): void {
@@ -76,8 +69,8 @@ export class Access {
 
   #checkClaims(claims: Readonly<Record<string, unknown>>): void {
     const { iat, exp, iss } = claims;
-    const now = Date.now() / 1000;
-    if (typeof iat !== "number" || iat > now) {
+    const now = this.#clock.nowMs() / 1000;
+    if (!Number.isInteger(iat) || Number(iat) > now) {
       throw new Refusal(
         401,
         "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
@@ -98,6 +91,10 @@ export class Access {
   }
 
   createInstallationToken(installationId: number, wanted: unknown) {
+    const installation = this.#installs.byId(installationId);
+    if (!installation) throw new Refusal(404, "Not Found");
+    if (installation.suspendedAtMs !== null) throw new Refusal(403, suspended);
+    const { granted } = this.#installs;
     const permissions = isRecord(wanted) ? wanted : granted;
     for (const [name, level] of Object.entries(permissions)) {
       const most = Object.entries(granted).find(([known]) => known === name)?.[1];
@@ -109,7 +106,7 @@ export class Access {
     const token = `ghs_${this.appId}_${randomBytes(96).toString("base64url")}`;
     const expiresMs = Date.now() + this.#installationTokenMs;
     this.#installationTokens.set(token, { installationId, permissions, expiresMs });
-    return { token, expires_at: isoSeconds(expiresMs), permissions, repository_selection: "all" };
+    return { token, expires_at: this.#clock.iso(expiresMs), permissions, repository_selection: "all" };
   }
 
   /** Lets an installation token of the owner through that has the permission for runners or for jobs. */
@@ -123,9 +120,9 @@ export class Access {
     const known = /^(bearer|token)$/i.test(word) ? this.#installationTokens.get(token) : undefined;
     if (!known || known.expiresMs <= Date.now()) throw new Refusal(401, "Bad credentials");
     // GitHub hides what a token may not see behind 404.
-    if (this.installationOf(scope.split("/")[0] ?? "") !== known.installationId) {
-      throw new Refusal(404, "Not Found");
-    }
+    const installation = this.#installs.of(scope.split("/")[0] ?? "");
+    if (installation?.id !== known.installationId) throw new Refusal(404, "Not Found");
+    if (installation.suspendedAtMs !== null) throw new Refusal(403, suspended);
     const runners = scope.includes("/") ? "administration" : "organization_self_hosted_runners";
     const permission = resource === "runners" ? runners : "actions";
     const has = known.permissions[permission];
@@ -138,7 +135,7 @@ export class Access {
     const token = `A${randomBytes(18).toString("hex").toUpperCase().slice(0, 28)}`;
     const expiresMs = Date.now() + this.#runnerTokenMs;
     this.#runnerTokens.set(token, { kind, scope, expiresMs });
-    return { token, expires_at: new Date(expiresMs).toISOString() };
+    return { token, expires_at: new Date(expiresMs + this.#clock.skewMs).toISOString() };
   }
 
   /** The scope that a `RemoteAuth` token is for. Expired and foreign ones look like 404 (runner-contract §2.7). */
@@ -159,8 +156,4 @@ function parsePart(part: string | undefined): Readonly<Record<string, unknown>> 
   } catch {
     return null;
   }
-}
-
-function isoSeconds(ms: number): string {
-  return new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
 }

@@ -1,4 +1,6 @@
-import type { Fault, GithubControl, Job, JobRequest, RequestRecord, RunnerRecord } from "./types.ts";
+import type { Fault } from "./fault-types.ts";
+import type { GithubTraffic } from "./traffic.ts";
+import type { GithubControl, Job, JobRequest, RequestRecord, RunnerRecord } from "./types.ts";
 
 /** Steers a GitHub stand-in that runs in another process. */
 export function connectGithub(url: string): GithubControl {
@@ -21,9 +23,20 @@ export function connectGithub(url: string): GithubControl {
     runners: async () => (await call("GET", "runners")) as RunnerRecord[],
     deleteRunner: async (id) => void (await call("DELETE", `runners/${id}`)),
     pushUpdate: async (id, version) => void (await call("POST", `runners/${id}/update`, { version })),
-    addFault: async (fault: Fault) => void (await call("POST", "faults", fault)),
+    addFault: async (fault: Fault) => {
+      // JSON has no Infinity.
+      const times = fault.times === Number.POSITIVE_INFINITY ? { times: null } : {};
+      await call("POST", "faults", { ...fault, ...times });
+    },
     clearFaults: async () => void (await call("DELETE", "faults")),
     requests: async () => (await call("GET", "requests")) as RequestRecord[],
+    traffic: async () => (await call("GET", "traffic")) as GithubTraffic,
+    install: async (owner) => (await call("POST", "installations", { owner })) as number,
+    uninstall: async (owner) => void (await call("DELETE", "installations", { owner })),
+    suspend: async (owner, isSuspended) =>
+      void (await call("PATCH", "installations", { owner, suspended: isSuspended })),
+    renameRepository: async (from, to) => void (await call("POST", "renames", { from, to })),
+    setClock: async (skewMs) => void (await call("POST", "clock", { skewMs })),
   };
 }
 

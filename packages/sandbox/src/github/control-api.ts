@@ -1,14 +1,28 @@
+import type { GithubClock } from "./clock.ts";
+import type { Fault } from "./fault-types.ts";
 import type { Faults } from "./faults.ts";
 import type { Fleet } from "./fleet.ts";
 import { Refusal, type Route, text } from "./http.ts";
-import type { Fault, GithubControl, Job, JobRequest, RequestRecord } from "./types.ts";
+import type { Installs } from "./installs.ts";
+import type { ListeningPort } from "./listening-port.ts";
+import type { Traffic } from "./traffic.ts";
+import type { GithubControl, Job, JobRequest, RequestRecord } from "./types.ts";
+
+/** What there is to steer. */
+export interface Controlled {
+  readonly fleet: Fleet;
+  readonly faults: Faults;
+  readonly installs: Installs;
+  readonly clock: GithubClock;
+  readonly traffic: Traffic;
+  readonly port: () => ListeningPort;
+  readonly requests: readonly RequestRecord[];
+}
 
 /** Steers the stand-in from inside its process. */
-export function createControl(
-  fleet: Fleet,
-  faults: Faults,
-  requests: readonly RequestRecord[],
-): GithubControl {
+export function createControl(controlled: Controlled): GithubControl {
+  const { fleet, faults, installs, clock, traffic, port, requests } = controlled;
+  const skewAtStartMs = clock.skewMs;
   const requireJob = (id: number) => {
     const job = fleet.jobs.get(id);
     if (!job) throw new Refusal(404, `There is no job ${id}.`);
@@ -31,9 +45,24 @@ export function createControl(
     deleteRunner: async (id) => fleet.end(requireRunner(id), "deleted"),
     pushUpdate: async (id, version) =>
       fleet.send(requireRunner(id), "RunnerRefresh", { target_version: version }),
-    addFault: async (fault) => faults.add(fault),
-    clearFaults: async () => faults.clear(),
+    addFault: async (fault) => {
+      if (fault.connect === undefined) faults.add(fault);
+      else await port().leave(fault.connect, fault.forMs ?? 1_000);
+    },
+    clearFaults: async () => {
+      faults.clear();
+      clock.skewMs = skewAtStartMs;
+      await port().comeBack();
+    },
     requests: async () => [...requests],
+    traffic: async () => traffic.report(),
+    install: async (owner) => installs.install(owner),
+    uninstall: async (owner) => installs.uninstall(owner),
+    suspend: async (owner, isSuspended) => installs.suspend(owner, isSuspended),
+    renameRepository: async (from, to) => installs.rename(from, to),
+    setClock: async (skewMs) => {
+      clock.skewMs = skewMs;
+    },
   };
 }
 
@@ -75,6 +104,24 @@ export function controlRoutes(control: GithubControl): readonly Route[] {
     ],
     ["DELETE", /^\/_sandbox\/faults$/, () => done(control.clearFaults())],
     ["GET", /^\/_sandbox\/requests$/, async () => ok(await control.requests())],
+    ["GET", /^\/_sandbox\/traffic$/, async () => ok(await control.traffic())],
+    [
+      "POST",
+      /^\/_sandbox\/installations$/,
+      async ({ body }) => ok(await control.install(text(body["owner"]))),
+    ],
+    ["DELETE", /^\/_sandbox\/installations$/, ({ body }) => done(control.uninstall(text(body["owner"])))],
+    [
+      "PATCH",
+      /^\/_sandbox\/installations$/,
+      ({ body }) => done(control.suspend(text(body["owner"]), body["suspended"] === true)),
+    ],
+    [
+      "POST",
+      /^\/_sandbox\/renames$/,
+      ({ body }) => done(control.renameRepository(text(body["from"]), text(body["to"]))),
+    ],
+    ["POST", /^\/_sandbox\/clock$/, ({ body }) => done(control.setClock(Number(body["skewMs"] ?? 0)))],
   ];
 }
 

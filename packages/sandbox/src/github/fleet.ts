@@ -24,6 +24,8 @@ const conclusions = {
 export class Fleet {
   readonly runners = new Map<number, Runner>();
   readonly #clients = new Map<string, Runner>();
+  /** Ten thousand registrations in a benchmark: a name is not looked for in all of them. */
+  readonly #names = new Map<string, Runner>();
   readonly jobs = new Map<number, MutableJob>();
   readonly #limits: { offlineAfterMs: number; acquireMs: number; lockMs: number; busyLingersMs: number };
   readonly #sessionTtlMs: number;
@@ -60,6 +62,7 @@ export class Fleet {
       wake: () => {},
     };
     this.runners.set(runner.id, runner);
+    this.#names.set(nameKey(runner.scope, runner.name), runner);
     this.#clients.set(runner.clientId, runner);
     return runner;
   }
@@ -69,7 +72,7 @@ export class Fleet {
   }
 
   named(scope: string, name: string): Runner | undefined {
-    return this.list(scope).find((runner) => sameText(runner.name, name));
+    return this.#names.get(nameKey(scope, name));
   }
 
   client(clientId: string): Runner | undefined {
@@ -98,6 +101,8 @@ export class Fleet {
   end(runner: Runner, how: "retired" | "deleted"): void {
     runner.registration = how;
     this.runners.delete(runner.id);
+    const key = nameKey(runner.scope, runner.name);
+    if (this.#names.get(key) === runner) this.#names.delete(key);
     if (runner.job?.status === "queued") this.#requeue(runner.job);
     if (how === "deleted") setTimeout(() => runner.wake(), this.#deleteNoticeMs).unref();
   }
@@ -255,6 +260,10 @@ export class Fleet {
     job.assignedAt = null;
     this.assign();
   }
+}
+
+function nameKey(scope: string, name: string): string {
+  return `${scope} ${name}`.toLowerCase();
 }
 
 export function sameText(one: string, other: string): boolean {

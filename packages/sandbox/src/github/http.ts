@@ -4,6 +4,8 @@ export interface Call {
   readonly method: string;
   /** Without query and without `/api/v3`. */
   readonly path: string;
+  /** `/api/v3` when the caller used it, as callers of a GitHub Enterprise Server do. */
+  readonly prefix: string;
   readonly query: URLSearchParams;
   readonly authorization: string;
   readonly userAgent: string;

@@ -1,13 +1,22 @@
-/** The REST calls that a control plane makes (runner-contract §8). */
-import { type Access, granted } from "./access.ts";
-import type { Fleet } from "./fleet.ts";
+/** The REST calls that a control plane makes about runners and jobs (runner-contract §8.3, §8.4). */
+import type { Access } from "./access.ts";
+import { type Fleet, sameText } from "./fleet.ts";
 import type { Runner } from "./fleet-types.ts";
 import { type Call, Refusal, type Reply, type Route, text } from "./http.ts";
-import { encodeJitConfig, isLabelList, restJob, restRunner } from "./rest-shapes.ts";
+import { pageOf } from "./pages.ts";
+import { encodeJitConfig, isLabelList, restGroup, restJob, restRunner } from "./rest-shapes.ts";
+import type { RunnerGroup } from "./types.ts";
 
+const defaultGroup: RunnerGroup = { id: 1, name: "Default" };
 const scopePattern = "/(?:orgs/([^/]+)|repos/([^/]+/[^/]+))";
 
-export function restRoutes(access: Access, fleet: Fleet): readonly Route[] {
+export function restRoutes(
+  access: Access,
+  fleet: Fleet,
+  groups: readonly RunnerGroup[] = [defaultGroup],
+): readonly Route[] {
+  const apiUrlOf = (call: Call): string => call.baseUrl + call.prefix;
+
   /** Routes below an organization or a repository; the handler learns the scope in one form. */
   const scoped = (
     method: string,
@@ -33,25 +42,9 @@ export function restRoutes(access: Access, fleet: Fleet): readonly Route[] {
     }
   };
 
-  const installation = (owner: string) => {
-    const id = access.installationOf(owner);
-    if (id === undefined) throw new Refusal(404, "Not Found");
-    return {
-      id,
-      account: { login: owner, id, type: "Organization" },
-      app_id: access.appId,
-      client_id: access.clientId,
-      target_type: "Organization",
-      permissions: granted,
-      events: ["workflow_job"],
-      repository_selection: "all",
-      suspended_at: null,
-    };
-  };
-
   const find = (scope: string, id: string): Runner => {
-    const runner = fleet.list(scope).find((candidate) => candidate.id === Number(id));
-    if (!runner) throw new Refusal(404, "Not Found");
+    const runner = fleet.runners.get(Number(id));
+    if (!runner || !sameText(runner.scope, scope)) throw new Refusal(404, "Not Found");
     return runner;
   };
 
@@ -62,7 +55,9 @@ export function restRoutes(access: Access, fleet: Fleet): readonly Route[] {
         errors: ["name, runner_group_id and 1 to 100 labels are required."],
       });
     }
-    if (groupId !== 1) throw new Refusal(404, "Not Found");
+    // Repositories have no groups but the default one (runner-contract §7.2).
+    const known = scope.includes("/") ? [defaultGroup] : groups;
+    if (!known.some(({ id }) => id === groupId)) throw new Refusal(404, "Not Found");
     if (fleet.named(scope, name)) {
       throw new Refusal(409, `Already exists - A runner with the name ${name} already exists.`);
     }
@@ -80,13 +75,11 @@ export function restRoutes(access: Access, fleet: Fleet): readonly Route[] {
 
   const listRunners = (call: Call, scope: string): Reply => {
     const name = call.query.get("name");
-    const all = fleet.list(scope).filter((runner) => name === null || runner.name === name);
-    const perPage = Math.min(Math.max(Number(call.query.get("per_page") ?? 30) || 30, 1), 100);
-    const page = Math.max(Number(call.query.get("page") ?? 1) || 1, 1);
-    const runners = all
-      .slice((page - 1) * perPage, page * perPage)
-      .map((runner) => restRunner(fleet, runner));
-    return { status: 200, body: { total_count: all.length, runners } };
+    const named = name === null ? undefined : fleet.named(scope, name);
+    const all = name === null ? fleet.list(scope) : named?.name === name ? [named] : [];
+    const { items, headers } = pageOf(call, all);
+    const runners = items.map((runner) => restRunner(fleet, runner));
+    return { status: 200, body: { total_count: all.length, runners }, headers };
   };
 
   const deleteRunner = (call: Call, scope: string, id: string): Reply => {
@@ -107,70 +100,34 @@ export function restRoutes(access: Access, fleet: Fleet): readonly Route[] {
     const jobs = [...fleet.jobs.values()].filter(
       (job) => job.runId === Number(runId) && job.repository === repository,
     );
-    return { status: 200, body: { total_count: jobs.length, jobs: jobs.map(restJob) } };
+    const shown = jobs.map((job) => restJob(job, apiUrlOf(call)));
+    return { status: 200, body: { total_count: jobs.length, jobs: shown } };
   };
 
-  const listGroups = (): Reply => ({
-    status: 200,
-    body: {
-      total_count: 1,
-      runner_groups: [
-        {
-          id: 1,
-          name: "Default",
-          visibility: "all",
-          default: true,
-          inherited: false,
-          allows_public_repositories: false,
-          restricted_to_workflows: false,
-          selected_workflows: [],
-        },
-      ],
-    },
-  });
+  const requireOrg = (scope: string): void => {
+    if (scope.includes("/")) throw new Refusal(404, "Not Found");
+  };
+  const listGroups = (call: Call, scope: string): Reply => {
+    requireOrg(scope);
+    const { items, headers } = pageOf(call, groups);
+    const runner_groups = items.map((group) => restGroup(group, scope, apiUrlOf(call)));
+    return { status: 200, body: { total_count: groups.length, runner_groups }, headers };
+  };
+  const showGroup = (call: Call, scope: string, id: string): Reply => {
+    requireOrg(scope);
+    const group = groups.find((one) => one.id === Number(id));
+    if (!group) throw new Refusal(404, "Not Found");
+    return { status: 200, body: restGroup(group, scope, apiUrlOf(call)) };
+  };
 
   return [
-    [
-      "GET",
-      /^\/app$/,
-      (call) => {
-        access.requireApp(call);
-        const { appId: id, clientId: client_id } = access;
-        const body = { id, client_id, slug: "mig-stand-in", name: "MIG stand-in", permissions: granted };
-        return { status: 200, body: { ...body, events: ["workflow_job"], installations_count: 1 } };
-      },
-    ],
-    [
-      "GET",
-      /^\/app\/installations$/,
-      (call) => {
-        access.requireApp(call);
-        return { status: 200, body: access.installations().map(([org]) => installation(org)) };
-      },
-    ],
-    [
-      "GET",
-      /^\/(?:orgs|repos)\/([^/]+)(?:\/[^/]+)?\/installation$/,
-      (call, owner = "") => {
-        access.requireApp(call);
-        return { status: 200, body: installation(owner) };
-      },
-    ],
-    [
-      "POST",
-      /^\/app\/installations\/(\d+)\/access_tokens$/,
-      (call, id) => {
-        access.requireApp(call);
-        if (!access.isInstallation(Number(id))) throw new Refusal(404, "Not Found");
-        return { status: 201, body: access.createInstallationToken(Number(id), call.body["permissions"]) };
-      },
-    ],
     scoped("POST", "runners/(registration|remove)-token", "write", (_call, scope, kind) => ({
       status: 201,
       body: access.createRunnerToken(kind === "remove" ? "remove" : "registration", scope),
     })),
     scoped("POST", "runners/generate-jitconfig", "write", createJitConfig),
     scoped("GET", "runner-groups", "read", listGroups),
+    scoped("GET", "runner-groups/(\\d+)", "read", showGroup),
     scoped("GET", "runners", "read", listRunners),
     scoped("GET", "runners/(\\d+)", "read", (_call, scope, id) => ({
       status: 200,
@@ -196,7 +153,7 @@ export function restRoutes(access: Access, fleet: Fleet): readonly Route[] {
         access.requireInstallation(call, repository, "actions", "read");
         const job = fleet.jobs.get(Number(id));
         if (job?.repository !== repository) throw new Refusal(404, "Not Found");
-        return { status: 200, body: restJob(job) };
+        return { status: 200, body: restJob(job, apiUrlOf(call)) };
       },
     ],
   ];

@@ -1,4 +1,7 @@
 import type { JobOverrides, ScenarioName } from "../runner/scenarios.ts";
+import type { Fault } from "./fault-types.ts";
+import type { GithubLimits } from "./limits.ts";
+import type { GithubTraffic } from "./traffic.ts";
 
 /** What a GitHub stand-in is started with. Every wait has GitHub's own value as its default. */
 export interface GithubOptions {
@@ -12,6 +15,20 @@ export interface GithubOptions {
   readonly privateKeyPem?: string;
   /** Organization → installation id. Default: every organization, all under installation 1. */
   readonly installations?: Readonly<Record<string, number>>;
+  /** What the App is granted at its installations. Default: what runners need, and `actions: write`. */
+  readonly permissions?: Readonly<Record<string, string>>;
+  /** The runner groups of every organization. Default: number 1, "Default". */
+  readonly runnerGroups?: readonly RunnerGroup[];
+  /** Without them the buckets are counted and told in headers, and nobody is refused. `githubLimits` are GitHub's. */
+  readonly limits?: GithubLimits;
+  /** GitHub's clock minus ours: in its `Date`, its word on JWTs, its expiries and resets. Default 0. */
+  readonly clockSkewMs?: number;
+  /** How long each REST call takes. Default 0. */
+  readonly latencyMs?: number;
+  /** A GitHub Enterprise Server says its version in each answer, and has no rate limits unless told. */
+  readonly enterpriseVersion?: string;
+  /** Serves HTTPS instead of HTTP. */
+  readonly tls?: { readonly key: string; readonly cert: string };
   readonly installationTokenMs?: number;
   readonly registrationTokenMs?: number;
   /** How long one poll of a Listener is held open without a message (GitHub: about 50 s). */
@@ -28,6 +45,16 @@ export interface GithubOptions {
   readonly lockMs?: number;
   /** How long `busy` stays set after a job has ended (GitHub: up to minutes). Default 0. */
   readonly busyLingersMs?: number;
+}
+
+export interface RunnerGroup {
+  readonly id: number;
+  readonly name: string;
+  readonly visibility?: "all" | "selected" | "private";
+  readonly allowsPublicRepositories?: boolean;
+  readonly inherited?: boolean;
+  /** Non-empty restricts the group to these workflows. */
+  readonly selectedWorkflows?: readonly string[];
 }
 
 export type JobStatus = "queued" | "in_progress" | "completed";
@@ -102,28 +129,18 @@ export interface RunnerRecord {
   readonly busy: boolean;
 }
 
-/** The next `times` matching requests are answered by this instead of (or after) the real handler. */
-export interface Fault {
-  readonly method?: string;
-  /** Regular expression tested against the path without `/api/v3`. */
-  readonly path: string;
-  readonly times?: number;
-  readonly delayMs?: number;
-  readonly status?: number;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: unknown;
-  /** Never answer. */
-  readonly hang?: boolean;
-  /** Cut the connection before or after the request took effect (`after` = the lost response). */
-  readonly drop?: "before" | "after";
-}
-
 export interface RequestRecord {
   readonly at: string;
   readonly method: string;
   readonly path: string;
+  /** 0 when no whole answer was sent. */
   readonly status: number;
+  /** The word before the token: "Bearer", "RemoteAuth". */
   readonly authorization: string;
+  /** As the caller addressed it, with the port. */
+  readonly host: string;
+  /** "app", "installation 1", or nothing for others. */
+  readonly actor?: string;
 }
 
 /** Looks into and steers a GitHub stand-in; the same in the process and over `/_sandbox`. */
@@ -139,8 +156,17 @@ export interface GithubControl {
   pushUpdate(runnerId: number, version: string): Promise<void>;
   addFault(fault: Fault): Promise<void>;
   clearFaults(): Promise<void>;
-  /** The latest requests, newest last, at most 1,000, without those of this control API. */
+  /** The latest requests, newest last, at most 20,000, without those of this control API. */
   requests(): Promise<readonly RequestRecord[]>;
+  /** How many calls there were, how many at once, and who came back too early. */
+  traffic(): Promise<GithubTraffic>;
+  /** Installs the App for an owner, again perhaps, under a new number, which it answers with. */
+  install(owner: string): Promise<number>;
+  uninstall(owner: string): Promise<void>;
+  suspend(owner: string, isSuspended: boolean): Promise<void>;
+  /** `owner/name` has another name now; the old one leads there by 301 and 307. */
+  renameRepository(from: string, to: string): Promise<void>;
+  setClock(skewMs: number): Promise<void>;
 }
 
 export interface Github extends GithubControl, AsyncDisposable {

@@ -2,6 +2,7 @@ import { chmod, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { writeStandIn } from "./installation.ts";
+import { nodePath } from "./node-path.ts";
 import type { JobOverrides, ScenarioName } from "./scenarios.ts";
 import { launcherScript, scriptFiles } from "./scripts.ts";
 
@@ -38,7 +39,7 @@ export async function installRunner(dir: string, options: RunnerOptions = {}): P
     ...scriptFiles(timeFactor),
     ...Object.entries(programs).map(([name, folder]) => ({
       path: `bin/${name}`,
-      text: launcherScript(process.execPath, programUrl(folder), cache),
+      text: launcherScript(nodePath, programUrl(folder), cache),
     })),
   ];
   // The programs have no file extension, as the real ones; below a package.json that says "module" Node would read
@@ -52,7 +53,7 @@ export async function installRunner(dir: string, options: RunnerOptions = {}): P
   for (const node of ["node20", "node24"]) {
     await mkdir(join(root, "externals", node, "bin"), { recursive: true });
     await rm(join(root, "externals", node, "bin", "node"), { force: true });
-    await symlink(process.execPath, join(root, "externals", node, "bin", "node"));
+    await symlink(nodePath, join(root, "externals", node, "bin", "node"));
   }
   writeStandIn(join(root, "bin"), { version, timeFactor });
   if (options.scenario !== undefined || options.overrides !== undefined) {

@@ -23,7 +23,10 @@ export type StartUp =
   | { readonly kind: "connect-error"; readonly times: number }
   | { readonly kind: "clock-skew"; readonly times: number }
   | { readonly kind: "deprecated" }
-  | { readonly kind: "poll-errors" }
+  /** Ten polls fail: from the beginning, or from the moment that a job runs. */
+  | { readonly kind: "poll-errors"; readonly whileBusy?: boolean }
+  /** The first polls fail, then one succeeds; the old transport says so, the new one is silent (§4.3). */
+  | { readonly kind: "poll-hiccup"; readonly saysReconnected: boolean }
   | { readonly kind: "update"; readonly version: string; readonly finishes: boolean };
 
 export interface JobScript {
@@ -64,6 +67,10 @@ export interface Scenario {
   /** The Listener ignores these signals from the moment it knows the scenario. */
   readonly ignoreInt?: boolean;
   readonly ignoreTerm?: boolean;
+  /** How long the Listener takes to end after a signal. */
+  readonly stopSeconds?: number;
+  /** The Listener gets no further than the acknowledgement of a job (§4.8). */
+  readonly hangsAfterAck?: boolean;
   readonly job?: JobScript;
 }
 
@@ -206,7 +213,25 @@ const table = {
     about: "GitHub is unreachable at the first two tries.",
     startUp: { kind: "connect-error", times: 2 },
   },
+  "reconnect-v1": {
+    about: "Polls fail for a while, and the Listener says when they succeed again.",
+    startUp: { kind: "poll-hiccup", saysReconnected: true },
+  },
+  "reconnect-v2": {
+    about: "Polls fail for a while; that they succeed again is not said.",
+    startUp: { kind: "poll-hiccup", saysReconnected: false },
+  },
   "poll-10-errors": { about: "Ten polls fail.", startUp: { kind: "poll-errors" } },
+  "poll-10-errors-busy": {
+    about: "Ten polls fail while a job runs: the Listener cancels it and ends with the retryable error.",
+    startUp: { kind: "poll-errors", whileBusy: true },
+    job: { durationSeconds: 600 },
+  },
+  "hang-after-ack": {
+    about: "The Listener hangs after it has acknowledged a job, with its registration in place.",
+    hangsAfterAck: true,
+  },
+  "slow-stop": { about: "The Listener needs 25 seconds to end after a signal.", stopSeconds: 25 },
   update: {
     about: "The runner updates itself once, then listens.",
     startUp: { kind: "update", version: "2.999.0", finishes: true },

@@ -6,7 +6,7 @@
  */
 import { taskResults } from "../../github/types.ts";
 import { recordPerf } from "../diag-log.ts";
-import { scenarios } from "../scenarios.ts";
+import { type Scenario, scenarios } from "../scenarios.ts";
 import { type Broker, BrokerError, type BrokerMessage } from "./broker.ts";
 import { dispatchJob, type RunningJob } from "./dispatch.ts";
 import { type Host, removeLocalFiles } from "./host.ts";
@@ -30,6 +30,7 @@ export class MessageLoop {
   readonly #done = new AbortController();
   #job: RunningJob | null = null;
   #exitCode: number | null = null;
+  #hiccups = 0;
 
   constructor(host: Host, broker: Broker, signals: Signals, options: LoopOptions) {
     this.#host = host;
@@ -58,24 +59,34 @@ export class MessageLoop {
     // A signal. Local files and the registration stay, even those of an ephemeral runner.
     this.#job?.shutDown(this.#signals.reason);
     await this.#job?.finished;
+    await this.#host.installation.wait(this.#scenario()?.stopSeconds ?? 0);
     return await this.#leave(this.#signals.exitCode);
   }
 
-  #startUp() {
+  #scenario(): Scenario | undefined {
     const { scenario } = this.#host.installation;
-    return scenario === null ? undefined : scenarios[scenario].startUp;
+    return scenario === null ? undefined : scenarios[scenario];
+  }
+
+  #startUp() {
+    return this.#scenario()?.startUp;
   }
 
   /** The outer counter of errors is reset by a message only, never by an empty poll (runner-contract §4.5). */
   async #poll(stop: AbortSignal): Promise<BrokerMessage | null> {
-    if (this.#startUp()?.kind === "poll-errors") {
+    const startUp = this.#startUp();
+    if (startUp?.kind === "poll-errors" && (startUp.whileBusy !== true || this.#job !== null)) {
       await this.#host.installation.wait(20, stop);
       throw new Error("The service is not available.");
     }
     for (let errors = 0; !stop.aborted; ) {
       for (let attempt = 1; !stop.aborted; attempt += 1) {
         try {
-          return await this.#broker.poll(this.#job ? "Busy" : "Online", stop);
+          this.#failAsTold();
+          const message = await this.#broker.poll(this.#job ? "Busy" : "Online", stop);
+          if (errors > 0 && startUp?.kind === "poll-hiccup" && startUp.saysReconnected)
+            this.#host.terminal.timedLine("Runner reconnected.");
+          return message;
         } catch (error) {
           if (stop.aborted) return null;
           if (error instanceof BrokerError && [400, 401, 403, 404].includes(error.status)) throw error;
@@ -94,6 +105,13 @@ export class MessageLoop {
       await this.#host.installation.wait(errors <= 5 ? 15 : 30, stop);
     }
     return null;
+  }
+
+  /** One series of errors: all inner attempts of one outer one. */
+  #failAsTold(): void {
+    if (this.#startUp()?.kind !== "poll-hiccup" || this.#hiccups >= innerAttempts) return;
+    this.#hiccups += 1;
+    throw new Error("Name or service not known (broker:443)");
   }
 
   async #pollingFailed(error: unknown): Promise<number | "session-expired"> {
@@ -152,6 +170,12 @@ export class MessageLoop {
         return 0;
       }
       log.error("Runner", `Failed to acknowledge: ${String(error)}`);
+    }
+    if (this.#scenario()?.hangsAfterAck === true) {
+      // A timer, because nothing else would keep this process alive.
+      while (!this.#signals.shutdown.aborted)
+        await this.#host.installation.wait(3_600, this.#signals.shutdown);
+      return null;
     }
     try {
       const message = await this.#broker.acquire(requestId);
