@@ -1,32 +1,41 @@
-import { readFile } from "node:fs/promises";
 import { type Log, pause } from "@mig/kit";
-import { type CommandAnswer, type Heartbeat, maybe, PRODUCT_VERSION } from "@mig/protocol";
+import { type Heartbeat, maybe, PRODUCT_VERSION, type PreemptionData } from "@mig/protocol";
+import type { CloudFacts } from "./boot/cloud-facts.ts";
 import { findUser } from "./boot/find-user.ts";
 import type { Settings } from "./boot/settings-table.ts";
 import { createPulse, type HeartbeatPulse } from "./heartbeat/beat.ts";
-import { createHostMeter } from "./heartbeat/host.ts";
+import { createLinkKeeper } from "./keep-link.ts";
+import { createLocalKeeper, type LocalKeeper } from "./keep-local.ts";
 import { createRunnerKeeper, type RunnerKeeper } from "./keep-runner.ts";
 import type { Input, State } from "./life/words.ts";
-import { createBearerToken } from "./link/bearer-token.ts";
-import { type ChosenLink, createChosenLink } from "./link/choose-link.ts";
-import { createHttpCalls, type HttpCalls } from "./link/http-calls.ts";
-import { createInbox, type Inbox } from "./link/inbox.ts";
-import type { LinkListener, Speaker } from "./link/link.ts";
+import type { ChosenLink } from "./link/choose-link.ts";
+import type { ControllerClock, Skew } from "./link/controller-clock.ts";
+import type { HttpCalls } from "./link/http-calls.ts";
+import type { Inbox } from "./link/inbox.ts";
+import type { Speaker } from "./link/link.ts";
 import { createOutbox, type Outbox } from "./link/outbox.ts";
+import { traceparentOf } from "./link/trace.ts";
 import type { Memory } from "./memory/open-memory.ts";
 import type { RunnerEnvironment } from "./runner/environment.ts";
 import { reportOf } from "./status.ts";
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /** Everything that `perform.ts` acts with. They tell what happens by inputs and decide nothing. */
 export interface Hands {
   readonly settings: Settings;
+  /** The agent's own environment, of which the runner gets a part. */
+  readonly environment: Environment;
+  readonly facts: CloudFacts | undefined;
   readonly memory: Memory;
   readonly http: HttpCalls | undefined;
   readonly link: ChosenLink;
+  readonly controllerClock: ControllerClock;
   readonly outbox: Outbox;
   readonly inbox: Inbox;
   readonly pulse: HeartbeatPulse;
   readonly runner: RunnerKeeper;
+  readonly local: LocalKeeper;
   readonly log: Log;
   feed(input: Input): void;
   /** Resolves when no answer to a command is under way, or after `withinMs`. */
@@ -36,12 +45,14 @@ export interface Hands {
 
 export interface HandsSettings {
   settings: Settings;
-  /** The agent's own environment, of which the runner gets a part. */
-  environment: Readonly<Record<string, string | undefined>>;
+  environment: Environment;
+  facts?: CloudFacts;
   memory: Memory;
   log: Log;
   state(): State;
   feed(input: Input): void;
+  /** An input goes through the mailbox. */
+  isAlive(): Promise<boolean>;
 }
 
 export async function openHands(about: HandsSettings): Promise<Hands> {
@@ -55,70 +66,31 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     version: PRODUCT_VERSION,
     migletState: () => state().at,
   };
-  const caPath = settings["controller.ca_path"];
-  const ca = caPath === undefined ? undefined : await readFile(caPath, "utf8");
-  const bearer = createBearerToken(
-    settings["controller.auth.type"] === "none" ? undefined : settings["controller.auth.token_path"],
-  );
-  const endpoint = settings["controller.endpoint"];
-  const access = { bearer, ...maybe("ca", ca) };
-  const http =
-    endpoint === undefined
-      ? undefined
-      : createHttpCalls({
-          ...access,
-          endpoint,
-          vmId: speaker.vmId,
-          incarnation: speaker.incarnation,
-          timeoutMs: settings["controller.timeout"],
-          log: part("http"),
-        });
-
-  let answering: Promise<void> = Promise.resolve();
-  const inbox = createInbox({
-    journal: memory.journal,
-    // In order, and beside the mailbox: a slow controller must not hold up what the agent does about its runner.
-    answer: (answer: CommandAnswer) => {
-      answering = answering.then(() => link.answer(answer));
-      return Promise.resolve();
-    },
-    log: part("inbox"),
+  const way = await createLinkKeeper({
+    settings,
+    speaker,
+    memory,
+    feed,
+    onSkew: (skew) => tellSkew(skew, outbox, part("link")),
+    log,
   });
-  const [firstMs, capMs] = [
-    settings["controller.retry.initial_backoff"],
-    settings["controller.retry.max_backoff"],
-  ];
-  const link = createChosenLink(
-    {
-      channel: settings["controller.channel"],
-      speaker,
-      http,
-      grpcEndpoint:
-        settings["controller.grpc_endpoint"] ??
-        (endpoint === undefined ? undefined : new URL(endpoint).origin),
-      bearer,
-      ...maybe("grpcCa", ca),
-      timing: {
-        reconnectFirstMs: firstMs,
-        reconnectCapMs: capMs,
-        answerMs: Math.min(10_000, settings["heartbeat.timeout"]),
-      },
-      log: part("link"),
-    },
-    createListener(inbox, feed, part("link")),
-  );
+  const { http, link, inbox } = way;
   const outbox = createOutbox({
     speaker,
     spool: memory.spool,
     said: memory.said,
     leftovers: memory.leftovers,
     send: (events) => link.sendEvents(events),
+    traceOf: (eventId) => {
+      const { incarnation, runner: registered } = memory.state.read();
+      return traceparentOf(`${incarnation}/${registered?.commandId ?? ""}`, eventId);
+    },
     deadLetterPath: memory.deadLetterPath,
-    retryFirstMs: firstMs,
-    retryCapMs: capMs,
+    retryFirstMs: settings["controller.retry.initial_backoff"],
+    retryCapMs: settings["controller.retry.max_backoff"],
     log: part("outbox"),
   });
-  const measure = createHostMeter(settings["runner.dir"]);
+  const local = await createLocalKeeper({ ...about, controllerClock: way.controllerClock });
   const pulse = createPulse({
     intervalMs: settings["heartbeat.interval"],
     async make(): Promise<Heartbeat> {
@@ -130,7 +102,7 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
         incarnation: speaker.incarnation,
         migletState,
         sentAtMs: Date.now(),
-        health: await measure(),
+        health: await local.sampler.newest(),
         runner,
         ...maybe("currentJob", job),
       };
@@ -139,22 +111,36 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     log: part("heartbeat"),
   });
   const environment = await runnerEnvironment(about);
-  const runner = createRunnerKeeper({ settings, memory, environment, feed, log: part("registration") });
+  const runner = createRunnerKeeper({
+    settings,
+    memory,
+    environment,
+    ...(http === undefined ? {} : { release: () => http.releaseRunner() }),
+    feed,
+    log: part("registration"),
+  });
+  const closing = new AbortController();
+  watchTheCloud(about, closing.signal, part("preemption"));
   return {
     settings,
+    environment: about.environment,
+    facts: about.facts,
     memory,
     http,
     link,
+    controllerClock: way.controllerClock,
     outbox,
     inbox,
     pulse,
     runner,
+    local,
     log,
     feed,
-    whenAnswered: (withinMs) => Promise.race([answering, pause(withinMs)]),
+    whenAnswered: way.whenAnswered,
     async close() {
+      closing.abort();
       // Nothing here is worth more than a moment: whatever matters is on disk.
-      for (const part of [runner.release(), pulse.close(), link.close(), outbox.close()])
+      for (const part of [runner.release(), pulse.close(), link.close(), outbox.close(), local.close()])
         await Promise.race([part, pause(closeMs)]);
       http?.close();
       await memory.close();
@@ -164,35 +150,32 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
 
 const closeMs = 3_000;
 
-function createListener(inbox: Inbox, feed: (input: Input) => void, log: Log): LinkListener {
-  return {
-    onUp(up) {
-      log.info({ ...up }, "A channel to the controller is open.");
-      feed({ on: "link_up" });
-      // Controllers from before MIG read no results.
-      if (up.protocolVersion > 0)
-        inbox
-          .repeatResults()
-          .catch((error: unknown) => log.warn({ error }, "Results could not be repeated."));
-    },
-    onDown(reason) {
-      log.warn({ error: reason }, "The channel to the controller is gone.");
-      feed({ on: "link_down" });
-    },
-    onCommand(command) {
-      inbox.admit(command).then(
-        (verdict) => {
-          if (verdict === "new") feed({ on: "command", command });
-        },
-        (error: unknown) => log.error({ error, command_id: command.id }, "A command could not be taken in."),
-      );
-    },
-    onGoAway: (goAway) => log.info({ ...goAway }, "The controller asks the channel to go."),
-    onRefused(refusal) {
-      log.warn({ ...refusal }, "The controller refuses this VM.");
-      feed({ on: "refused", refusal });
-    },
-  };
+/** Loaded only where a cloud was found: most of what watches it is never needed elsewhere. */
+function watchTheCloud({ settings, facts, feed }: HandsSettings, signal: AbortSignal, log: Log): void {
+  if (facts === undefined || !settings["metadata.watch_preemption"]) return;
+  const endpoint = settings["metadata.endpoint"];
+  const onNotice = (notice: PreemptionData): void => feed({ on: "preempted", notice });
+  import("./boot/watch-preemption.ts")
+    .then(({ watchPreemption }) => watchPreemption({ facts, endpoint, signal, onNotice, log }))
+    .catch((error: unknown) => log.warn({ error }, "The cloud's notices cannot be watched."));
+}
+
+function tellSkew({ skewMs, isOff }: Skew, outbox: Outbox, log: Log): void {
+  const seconds = Math.round(Math.abs(skewMs) / 1000);
+  const message = isOff
+    ? `This VM's clock is ${seconds} s ${skewMs > 0 ? "ahead of" : "behind"} the controller's: set it (NTP).`
+    : "This VM's clock is right again.";
+  log.warn({ skew_ms: Math.round(skewMs), is_off: isOff }, message);
+  if (!isOff) return;
+  outbox
+    .append("error", {
+      code: "clock_skewed",
+      category: "infrastructure",
+      fatal: false,
+      message,
+      skew_ms: Math.round(skewMs),
+    })
+    .catch((error: unknown) => log.warn({ error }, "The skew could not be reported."));
 }
 
 async function runnerEnvironment({ settings, environment }: HandsSettings): Promise<RunnerEnvironment> {

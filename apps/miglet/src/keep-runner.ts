@@ -1,16 +1,19 @@
-import { rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Log } from "@mig/kit";
 import { isRetryable, MigError } from "@mig/lifecycle";
 import { maybe } from "@mig/protocol";
 import type { Settings } from "./boot/settings-table.ts";
-import type { RunnerMaterial } from "./life/read-order.ts";
+import type { RunnerMaterial, RunnerPin } from "./life/read-order.ts";
 import type { FoundRunner, Input, RunnerIdentity } from "./life/words.ts";
 import type { Memory } from "./memory/open-memory.ts";
 import type { RunnerRecord } from "./memory/state-file.ts";
 import { configureRunner } from "./runner/configure.ts";
 import type { RunnerEnvironment } from "./runner/environment.ts";
-import { inspectRunner, readRunnerFile } from "./runner/installed-runner.ts";
+import type { Installation } from "./runner/install/install-runner.ts";
+import { retirePlace } from "./runner/install/places.ts";
+import { type InstalledRunner, readRunnerFile } from "./runner/installed-runner.ts";
+import { endOrphanedConfig } from "./runner/orphaned-config.ts";
 import { findProgram } from "./runner/proc.ts";
 import {
   adoptRunner,
@@ -28,7 +31,7 @@ import { drainRunner, type Verdict } from "./shutdown/drain.ts";
  */
 export interface RunnerKeeper {
   find(): Promise<FoundRunner | undefined>;
-  start(commandId: string, runner: RunnerIdentity, material: RunnerMaterial): void;
+  start(commandId: string, runner: RunnerIdentity, material: RunnerMaterial, pin: RunnerPin): void;
   drain(verdict: Verdict): void;
   interrupt(): void;
   kill(): void;
@@ -40,6 +43,8 @@ export interface KeeperSettings {
   settings: Settings;
   memory: Memory;
   environment: RunnerEnvironment;
+  /** Asks GitHub, by way of the controller, to let the runner go. */
+  release?: () => Promise<Verdict>;
   feed(input: Input): void;
   log: Log;
 }
@@ -48,6 +53,7 @@ export function createRunnerKeeper({
   settings,
   memory,
   environment,
+  release,
   feed,
   log,
 }: KeeperSettings): RunnerKeeper {
@@ -60,6 +66,7 @@ export function createRunnerKeeper({
 
   const listener: RunnerListener = {
     onObservation: (observation) => feed({ on: "observed", observation }),
+    onNews: (news) => feed({ on: "news", news }),
     onRecord: (record) => feed({ on: "recorded", record }),
     onExit: (exit) => feed({ on: "runner_exited", exit }),
   };
@@ -76,19 +83,34 @@ export function createRunnerKeeper({
     stateDir: settings.state_dir,
     bootId: memory.state.read().bootId,
     environment,
+    launcher: settings["runner.launcher"],
+    scope: settings["runner.scope"],
+    timing: {
+      listenMs: settings["runner.start_timeout"],
+      usageMs: Math.min(2_000, settings["metrics.collection_interval"]),
+    },
     chainHooks: {
       ...maybe("started", settings["runner.user_hooks.started"]),
       ...maybe("completed", settings["runner.user_hooks.completed"]),
     },
     log: log.child({ component: "runner" }),
   });
+  /** Where a Listener works: in the image's directory, or in one that was downloaded. */
+  async function findInhabited(): Promise<InstalledRunner | undefined> {
+    const root = settings["runner.install_root"];
+    const downloaded = (await readdir(root).catch(() => [])).map((name) => join(root, name));
+    for (const at of [dir, ...downloaded]) {
+      const installed = installedAt(at);
+      if ((await findProgram(installed.listener)) !== undefined) return installed;
+    }
+    return undefined;
+  }
   /** A process that died between starting its runner and writing that down: a second one must not be started. */
   async function findUnnoted(): Promise<RunnerRecord | undefined> {
-    const listenerPath = join(dir, "bin", "Runner.Listener");
-    const found = await findProgram(listenerPath);
-    if (found === undefined) return undefined;
-    const { name = "", id } = (await readRunnerFile(dir)) ?? {};
-    const installed = { dir, listener: listenerPath, configScript: join(dir, "config.sh"), configured: true };
+    const installed = await findInhabited();
+    const found = installed === undefined ? undefined : await findProgram(installed.listener);
+    if (installed === undefined || found === undefined) return undefined;
+    const { name = "", id } = (await readRunnerFile(installed.dir)) ?? {};
     const command = memory.journal.unfinished().findLast(({ type }) => type === "register_runner");
     const identity = { name, labels: settings["github.labels"], ...maybe("id", id) };
     return {
@@ -96,20 +118,59 @@ export function createRunnerKeeper({
       ...found,
     };
   }
+  /**
+   * Deleted first, signalled second: who wants the end on the agent's own account has no word of GitHub's yet. Where
+   * nobody can be asked, the agent goes by what it sees itself.
+   */
+  async function deletedFirst(verdict: Verdict): Promise<Verdict> {
+    if (verdict !== "unknown" || release === undefined || runner?.isAlive() !== true || runner.isBusy())
+      return verdict;
+    return release().catch((error: unknown) => {
+      log.warn({ error }, "GitHub could not be asked to let the runner go.");
+      return verdict;
+    });
+  }
   const stopNow = (one: SupervisedRunner): void => {
     one.expectEnd("stopped");
     one.interrupt();
   };
 
+  /** Loaded when there is something to register: an agent that waits for its job needs none of it. */
+  async function install(pin: RunnerPin, signal: AbortSignal): Promise<Installation> {
+    const { installRunner } = await import("./runner/install/install-runner.ts");
+    const isSame = pin.version === undefined || pin.version === settings["runner.version"];
+    const wanted = {
+      version: pin.version ?? settings["runner.version"],
+      sha256: pin.sha256 ?? (isSame ? settings["runner.sha256"] : undefined),
+      downloadUrl: pin.downloadUrl,
+    };
+    return installRunner(wanted, {
+      imageDir: dir,
+      installRoot: settings["runner.install_root"],
+      privateDir: join(settings.state_dir, "download"),
+      downloadUrl: settings["runner.download_url"],
+      timeoutMs: settings["runner.download_timeout"],
+      proxy: settings["runner.download_proxy"],
+      caPath: settings["runner.download_ca_path"],
+      environment,
+      signal,
+      log,
+    });
+  }
+
   async function register(
     commandId: string,
     identity: RunnerIdentity,
     material: RunnerMaterial,
+    pin: RunnerPin,
   ): Promise<void> {
     const { signal } = givingUp;
+    const orphans = await endOrphanedConfig(dir);
+    if (orphans > 0) log.warn({ processes: orphans }, "A config.sh of an earlier agent was ended.");
     if (isLeftoverOurs) await removeRegistration(dir);
-    const installed = await inspectRunner(dir, false);
+    const { source, version, ...installed } = await install(pin, signal);
     isLeftoverOurs = true;
+    log.info({ dir: installed.dir, source, runner_version: version }, "A runner is there to be registered.");
     const { labels, name, runnerUrl, runnerGroup } = identity;
     const configured = await configureRunner({
       installed,
@@ -128,6 +189,7 @@ export function createRunnerKeeper({
     if (signal.aborted) throw new MigError("runner_start_failed", "The registration was given up.");
     const known: RunnerIdentity = { ...identity, ...configured };
     const jit = material.kind === "jit" ? { jitConfig: material.jitConfig } : {};
+    await retirePlace(installed.dir);
     runner = await startRunner({ ...supervision(installed, known), ...jit, commandId }, listener);
     if (signal.aborted) stopNow(runner);
     feed({ on: "runner_started", runner: known });
@@ -146,13 +208,7 @@ export function createRunnerKeeper({
         ...maybe("runnerUrl", runnerUrl),
         ...maybe("runnerGroup", runnerGroup),
       };
-      const installed = {
-        dir: record.dir,
-        listener: join(record.dir, "bin", "Runner.Listener"),
-        configScript: join(record.dir, "config.sh"),
-        configured: true,
-      };
-      runner = await adoptRunner(record, job, supervision(installed, identity), listener);
+      runner = await adoptRunner(record, job, supervision(installedAt(record.dir), identity), listener);
       const isBusy = await runner.checkBusy();
       log.info(
         { runner_name: name, pid: record.pid, alive: runner.isAlive(), busy: isBusy },
@@ -160,9 +216,9 @@ export function createRunnerKeeper({
       );
       return { identity, listened, isBusy, ...maybe("commandId", commandId) };
     },
-    start(commandId, identity, material) {
+    start(commandId, identity, material, pin) {
       givingUp = new AbortController();
-      starting = register(commandId, identity, material).catch((error: unknown) => {
+      starting = register(commandId, identity, material, pin).catch((error: unknown) => {
         const known =
           error instanceof MigError
             ? error
@@ -174,7 +230,7 @@ export function createRunnerKeeper({
     },
     drain(verdict) {
       givingUp.abort();
-      const drained = starting.then(() => drainRunner(runner, verdict));
+      const drained = starting.then(async () => drainRunner(runner, await deletedFirst(verdict)));
       drained.then(
         (outcome) => feed({ on: "runner_drained", outcome }),
         (error: unknown) => {
@@ -197,6 +253,13 @@ export function createRunnerKeeper({
     },
   };
 }
+
+const installedAt = (dir: string): InstalledRunner => ({
+  dir,
+  listener: join(dir, "bin", "Runner.Listener"),
+  configScript: join(dir, "config.sh"),
+  configured: true,
+});
 
 /** Only of a runner that was ours and has ended; GitHub forgets the registration by itself, or by its name. */
 async function removeRegistration(dir: string): Promise<void> {

@@ -16,6 +16,7 @@ const rules: Rules = {
   listenWithinMs: 300_000,
   forceAfterMs: 300_000,
   graceMs: 30_000,
+  idleMs: 0,
   aloneMs: 3_600_000,
 };
 const newborn: Found = {
@@ -99,8 +100,16 @@ const failedTry: Input = {
   isRetryable: true,
 };
 
+const preempted: Input = {
+  on: "preempted",
+  notice: { cloud: "gcp", action: "preempted", deadlineMs: 30_000 },
+};
+const diskLow: Input = { on: "low", resource: "disk", freeMib: 12, neededMib: 256 };
+
 /** One of each input, and each command in its variants. */
 const inputs: (() => Input)[] = [
+  () => preempted,
+  () => diskLow,
   () => ({ on: "checked" }),
   () => ({ on: "checked", problem: { code: "prerequisite_missing", message: "No disk." } }),
   () => ({ on: "announced" }),
@@ -148,14 +157,14 @@ const inputs: (() => Input)[] = [
   () => ({ on: "flushed" }),
   () => ({ on: "last_words_said" }),
   ...[1, 2, 3].map((count) => (): Input => ({ on: "signal", count, exitCode: 143 })),
-  ...(["alone", "retry", "listen", "force", "kill", "gone", "drain_again"] as const).map(
+  ...(["alone", "retry", "listen", "idle", "lifetime", "force", "kill", "gone", "drain_again"] as const).map(
     (timer) => (): Input => ({ on: "timer", timer }),
   ),
 ];
 
 const forceful = (input: Input): boolean =>
   (input.on === "signal" && input.count > 1) ||
-  (input.on === "timer" && ["force", "kill", "listen"].includes(input.timer)) ||
+  (input.on === "timer" && ["force", "kill"].includes(input.timer)) ||
   (input.on === "command" && ["force", "immediate"].some((key) => input.command.parameters[key] === true));
 
 /** What must hold at each step, whatever comes. */
@@ -385,6 +394,88 @@ describe("a life", () => {
   });
 });
 
+it("a runner that does not listen in time is given up, and one that has a job after all is not", () => {
+  const late: Input = { on: "timer", timer: "listen" };
+  const idleOne: Input = { on: "runner_drained", outcome: { kind: "drained", was: "idle", proof: {} } };
+  const given = live([...registering(), late, idleOne]);
+  expect(given.state).toMatchObject({ at: "registering_runner", phase: "pausing" });
+  expect(given.finished.at(-1)?.outcome).toMatchObject({ success: false });
+  const busy = live([...registering(), late, { on: "runner_drained", outcome: { kind: "busy" } }]);
+  expect(busy.state).toMatchObject({ at: "registering_runner", phase: "working" });
+  for (const { effects } of [given, busy])
+    expect(effects.some(({ do: what }) => what === "interrupt_runner" || what === "kill_runner")).toBe(false);
+});
+
+it("a runner that cannot be killed is not called drained", () => {
+  const stopping = [...working(), command("drain"), command("shutdown", { force: true })];
+  const life = live([...stopping, { on: "timer", timer: "kill" }, { on: "timer", timer: "gone" }]);
+  expect(life.state.at).toBe("shutting_down");
+  expect(life.finished.slice(-2).map(({ outcome }) => outcome.success)).toEqual([false, false]);
+});
+
+describe("bounds", () => {
+  const bounded: Rules = { ...rules, idleMs: 60_000, lifetimeLeftMs: 600_000 };
+  const timers = (effects: readonly Effect[]) =>
+    effects.flatMap((effect) =>
+      effect.do === "set_timer" || effect.do === "cancel_timer" ? [`${effect.do} ${effect.timer}`] : [],
+    );
+
+  it("an idle runner is drained after its time, and a job stops that clock", () => {
+    const life = live(idle(), newborn, bounded);
+    expect(timers(life.effects)).toContain("set_timer lifetime");
+    expect(timers(life.last)).toContain("set_timer idle");
+    expect(timers(live(working(), newborn, bounded).effects)).toContain("cancel_timer idle");
+    const late = live([...idle(), { on: "timer", timer: "idle" }], newborn, bounded);
+    expect(late.state).toMatchObject({ at: "draining", reason: "idle_timeout" });
+    expect(late.does("drain_runner")).toBe(true);
+    expect(live([...working(), { on: "timer", timer: "idle" }], newborn, bounded).state.at).toBe(
+      "job_running",
+    );
+  });
+
+  it.each<[string, Input]>([
+    ["max_lifetime", { on: "timer", timer: "lifetime" }],
+    ["disk_low", diskLow],
+    ["preempted", preempted],
+  ])("%s takes no new job and touches no running one", (reason, input) => {
+    const busy = live([...working(), input]);
+    expect(busy.state).toMatchObject({ at: "draining", reason });
+    expect(busy.does("interrupt_runner") || busy.does("kill_runner")).toBe(false);
+    expect(live([...ready, input]).state).toMatchObject({ at: "shutting_down", reason, exitCode: 0 });
+    expect(live([input]).state.at).toBe(reason === "preempted" ? "shutting_down" : "initializing");
+  });
+
+  it("what the cloud said is told before anything is done about it", () => {
+    const { last } = live([...working(), preempted]);
+    expect(last[0]).toEqual({
+      do: "emit",
+      type: "preemption_notice",
+      data: { cloud: "gcp", action: "preempted", deadline: "1970-01-01T00:00:30.000Z" },
+    });
+  });
+
+  it("an agent that goes on with an idle runner goes on with its clocks", () => {
+    const identity = { name: "r-1", labels: [] };
+    const runner = { identity, listened: true, isBusy: false };
+    const life = live([], { ...newborn, resumed: true, lastState: "idle", runner }, bounded);
+    expect(timers(life.effects)).toEqual(["set_timer lifetime", "set_timer idle"]);
+  });
+
+  it("a process that ends a life of another goes out with that one's exit code", () => {
+    const failed: Found = {
+      ...newborn,
+      resumed: true,
+      lastState: "error",
+      ending: { reason: "runner_crashed", exitCode: 6 },
+    };
+    expect(live([], failed).state).toMatchObject({
+      at: "shutting_down",
+      reason: "runner_crashed",
+      exitCode: 6,
+    });
+  });
+});
+
 it("a step tells first and remembers in one write, so that no crash finds half of it", () => {
   for (const way of Object.values(ways))
     for (const make of inputs) {
@@ -397,7 +488,12 @@ it("a step tells first and remembers in one write, so that no crash finds half o
   const done = live([...working(), completed, { on: "runner_exited", exit }]);
   expect(done.last).toContainEqual({
     do: "remember",
-    change: { runner: undefined, job: undefined, state: "shutting_down" },
+    change: {
+      runner: undefined,
+      job: undefined,
+      ending: { reason: "runner_done", exitCode: 0 },
+      state: "shutting_down",
+    },
   });
   expect(live(registering()).last).toContainEqual({
     do: "remember",

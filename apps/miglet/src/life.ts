@@ -1,3 +1,4 @@
+import { writePreemption } from "@mig/protocol";
 import {
   endAfterJob,
   enterReady,
@@ -11,13 +12,14 @@ import {
 import { obey } from "./life/obey.ts";
 import {
   onDrained,
+  onGivenUp,
+  onNews,
   onObserved,
   onRunnerExited,
   onRunnerFailed,
-  registrationFailed,
 } from "./life/runner-news.ts";
-import { go, stay } from "./life/steps.ts";
-import type { Effect, Initializing, Input, Problem, State, Step, Timer } from "./life/words.ts";
+import { errorData, finish, go, stay, watchTime } from "./life/steps.ts";
+import type { Effect, Initializing, Input, Problem, ShuttingDown, State, Step, Timer } from "./life/words.ts";
 import type { Refusal } from "./link/link.ts";
 
 /**
@@ -33,8 +35,9 @@ import type { Refusal } from "./link/link.ts";
  * idle                    The Listener listens. From here on GitHub, not the controller, decides when a job comes.
  * job_running             The runner has a job. Nothing but force ends it early. An ephemeral runner ends with its
  *                         job: then the VM shuts down, or with `runner.reuse` is ready again.
- * draining                Somebody wants the end: drain, shutdown, a signal, a controller that wrote us off. The hand
- *                         that drains stops an idle runner; a busy one finishes its job. Never goes back.
+ * draining                Somebody wants the end: drain, shutdown, a signal, a controller that wrote us off, a cloud
+ *                         that takes the VM, a bound that was reached. The hand that drains stops an idle runner; a
+ *                         busy one finishes its job. Never goes back.
  * error                   It cannot go on, and is telling the controller so, for a bounded time.
  * shutting_down           `vm_shutting_down`, everything delivered, `vm_terminated`, power off, exit. Reached from
  *                         every state, never left; entered early to stop by force a runner that must not go on.
@@ -54,14 +57,26 @@ export function step(state: State, input: Input): Step {
   const effects: Effect[] = next.effects.filter(({ do: what }) => isTelling(what));
   effects.push({ do: "remember", change });
   effects.push(...next.effects.filter(({ do: what }) => !isTelling(what) && what !== "remember"));
+  effects.push(...watchIdleness(state, next.state));
   if (hasMoved) effects.push({ do: "beat" });
   return { state: next.state, effects };
+}
+
+function watchIdleness({ at: before }: State, { at: now, rules: { idleMs } }: State): Effect[] {
+  if (idleMs === 0 || (before === "idle") === (now === "idle")) return [];
+  return [
+    now === "idle"
+      ? { do: "set_timer", timer: "idle", afterMs: idleMs }
+      : { do: "cancel_timer", timer: "idle" },
+  ];
 }
 
 const isTelling = (what: Effect["do"]): boolean => ["emit", "receive", "finish", "refuse"].includes(what);
 
 function decide(state: State, input: Input): Step {
   switch (input.on) {
+    case "probe":
+      return stay(state);
     case "checked":
       return state.at === "initializing" ? onChecked(state, input.problem) : stay(state);
     case "announced":
@@ -89,10 +104,22 @@ function decide(state: State, input: Input): Step {
       return stay(state, { do: "remember", change: { runner: input.record } });
     case "observed":
       return onObserved(state, input.observation);
+    case "news":
+      return onNews(state, input.news);
     case "runner_exited":
       return onRunnerExited(state, input.exit);
     case "runner_drained":
-      return state.at === "draining" ? onDrained(state, input.outcome) : stay(state);
+      if (state.at === "draining") return onDrained(state, input.outcome);
+      return state.at === "registering_runner" && state.phase === "giving_up"
+        ? onGivenUp(state, input.outcome)
+        : stay(state);
+    case "low":
+      return onLow(state, input);
+    case "preempted": {
+      const ending = endAfterJob(state, { reason: "preempted", exitCode: 0 });
+      const told: Effect = { do: "emit", type: "preemption_notice", data: writePreemption(input.notice) };
+      return { ...ending, effects: [told, ...ending.effects] };
+    }
     case "flushed":
       return state.at === "error" ? lastWords(state, state) : stay(state);
     case "last_words_said":
@@ -121,6 +148,7 @@ function onChecked(state: Initializing, problem: Problem | undefined): Step {
     ...started,
     { do: "announce" },
     ...lonely(state.rules),
+    ...watchTime(state),
   );
 }
 
@@ -138,6 +166,17 @@ function onRefused(state: State, { code, message }: Refusal): Step {
     case "controller_refused":
       return stay(state); // The link tries again, slowly; the timer `alone` ends a wait that leads nowhere.
   }
+}
+
+/** Nothing new begins on a machine that runs out of what a job needs; what runs may still make it. */
+function onLow(state: State, { resource, freeMib, neededMib }: Input & { on: "low" }): Step {
+  if (state.at === "initializing") return stay(state); // The prerequisites say it better.
+  const message = `The VM has ${freeMib} MiB of ${resource} left and needs ${neededMib}: it takes no new job.`;
+  const ending = endAfterJob(state, { reason: `${resource}_low`, exitCode: 0 });
+  return {
+    ...ending,
+    effects: [tellError(errorData({ code: "resources_low", message }, false)), ...ending.effects],
+  };
 }
 
 /** The first signal asks, the second insists, the third does not wait for anything (go-agent-wire A14, A15). */
@@ -164,12 +203,15 @@ function onTimer(state: State, timer: Timer): Step {
     case "retry":
       return state.at === "registering_runner" && state.phase === "pausing" ? enterReady(state) : stay(state);
     case "listen":
+      // Given up as a drain gives up: it may have taken a job in this moment, and nobody has ordered to stop that.
       if (state.at !== "registering_runner" || state.phase !== "working") return stay(state);
-      return stay(
-        { ...state, phase: "giving_up" },
-        { do: "interrupt_runner" },
-        { do: "set_timer", timer: "kill", afterMs: state.rules.graceMs },
-      );
+      return stay({ ...state, phase: "giving_up" }, { do: "drain_runner", verdict: "unknown" });
+    case "idle":
+      return state.at === "idle" ? endAfterJob(state, { reason: "idle_timeout", exitCode: 0 }) : stay(state);
+    case "lifetime":
+      return state.at === "initializing"
+        ? stay(state)
+        : endAfterJob(state, { reason: "max_lifetime", exitCode: 0 });
     case "force":
       return state.at === "draining"
         ? forceEnd(state, { reason: state.reason, exitCode: forcedExitCode })
@@ -182,20 +224,20 @@ function onTimer(state: State, timer: Timer): Step {
         ? stay(state, { do: "kill_runner" }, { do: "set_timer", timer: "gone", afterMs: goneMs })
         : stay(state);
     case "gone":
-      if (state.at === "registering_runner" && state.phase === "giving_up") {
-        const message = "The runner did not listen in time, and did not end when it was killed.";
-        return registrationFailed(state, { code: "runner_start_failed", message }, false);
-      }
-      return isStopping(state) && state.at === "shutting_down" ? lastWords(state, state) : stay(state);
+      return isStopping(state) ? onUnstoppable(state) : stay(state);
   }
+}
+
+/** It did not end when it was killed, so nobody may be told that nothing runs here. */
+function onUnstoppable(state: ShuttingDown): Step {
+  const message = "The runner did not end when it was killed.";
+  const told = state.owed.flatMap(({ id }) => finish(id, { success: false, message }));
+  return lastWords({ ...state, owed: [] }, state, told);
 }
 
 /** After SIGKILL. A runner that is still there then cannot be helped. */
 const goneMs = 10_000;
 
-function isStopping(state: State): boolean {
-  return (
-    (state.at === "shutting_down" && state.phase === "stopping") ||
-    (state.at === "registering_runner" && state.phase === "giving_up")
-  );
+function isStopping(state: State): state is ShuttingDown {
+  return state.at === "shutting_down" && state.phase === "stopping";
 }

@@ -1,5 +1,7 @@
+import { uptime } from "node:os";
 import { BoundedQueue, type Log } from "@mig/kit";
-import { PRODUCT_VERSION } from "@mig/protocol";
+import { maybe, PRODUCT_VERSION } from "@mig/protocol";
+import type { CloudFacts } from "./boot/cloud-facts.ts";
 import type { Settings } from "./boot/settings-table.ts";
 import { type Hands, openHands } from "./hands.ts";
 import { begin } from "./life/resume.ts";
@@ -8,11 +10,13 @@ import { step } from "./life.ts";
 import { lockDirectory } from "./memory/lock.ts";
 import { openMemory } from "./memory/open-memory.ts";
 import { createPerform } from "./perform.ts";
-import { statusOf } from "./status.ts";
+import { correlationOf, statusOf } from "./status.ts";
 
 export interface MigletOptions {
   settings: Settings;
   environment: Readonly<Record<string, string | undefined>>;
+  /** Of the cloud that this machine is in. */
+  facts?: CloudFacts;
   log: Log;
   /** Calls back at each signal, with the exit code that it stands for. */
   onSignal(listener: (exitCode: number) => void): void;
@@ -23,7 +27,13 @@ export interface MigletOptions {
  * time goes through `step`, and the effects are performed in order before the next one. So no two things ever happen
  * to the state at once. Answers the exit code when the life is over.
  */
-export async function runMiglet({ settings, environment, log, onSignal }: MigletOptions): Promise<number> {
+export async function runMiglet({
+  settings,
+  environment,
+  facts,
+  log,
+  onSignal,
+}: MigletOptions): Promise<number> {
   const mailbox = new BoundedQueue<Input>(inputsMax);
   // Before anything else: a signal that comes while the memory is opened waits until there is a state to ask.
   let signals = 0;
@@ -36,14 +46,23 @@ export async function runMiglet({ settings, environment, log, onSignal }: Miglet
   const lock = await lockDirectory(settings.state_dir);
   const memory = await openMemory({ directory: settings.state_dir, log: log.child({ component: "memory" }) });
   let overflowed = false;
+  const probes: (() => void)[] = [];
   // Until the first step is made, nobody hears from this state.
-  let state: State = { at: "initializing", problems: [], ...carriedAtFirst(settings) };
+  const { bornAtUptimeS = uptime(), ...remembered } = memory.state.read();
+  const lifetimeLeftMs = lifetimeLeft(settings, uptime() - bornAtUptimeS);
+  let state: State = { at: "initializing", problems: [], ...carriedAtFirst(settings, lifetimeLeftMs) };
   const hands: Hands = await openHands({
     settings,
     environment,
+    ...maybe("facts", facts),
     memory,
     log,
     state: () => state,
+    isAlive: () =>
+      new Promise((resolve) => {
+        probes.push(() => resolve(true));
+        if (!mailbox.push({ on: "probe" })) resolve(false);
+      }),
     feed(input) {
       if (input.on === "command" && mailbox.size > commandsMax)
         hands.inbox
@@ -62,7 +81,10 @@ export async function runMiglet({ settings, environment, log, onSignal }: Miglet
     const take = async (next: Step): Promise<number | undefined> => {
       if (next.state.at !== state.at)
         log.info({ ...statusOf(next.state), before: state.at }, "The agent has moved on.");
+      const hasMoved = next.state.at !== state.at;
       state = next.state;
+      log.correlate(correlationOf(state));
+      if (hasMoved) tellSystemd(hands, state);
       for (const effect of next.effects) {
         const code = await perform(effect);
         if (code !== undefined) return code;
@@ -70,7 +92,7 @@ export async function runMiglet({ settings, environment, log, onSignal }: Miglet
       return undefined;
     };
     const rememberedRunner = await hands.runner.find();
-    const { state: lastState, draining, job } = memory.state.read();
+    const { state: lastState, draining, job, ending } = remembered;
     const first = begin(
       {
         resumed: memory.resumed,
@@ -78,14 +100,19 @@ export async function runMiglet({ settings, environment, log, onSignal }: Miglet
         draining,
         interrupted: hands.inbox.interrupted().map(({ id, type }) => ({ id, type })),
         problems: memory.problems,
-        ...(rememberedRunner === undefined ? {} : { runner: rememberedRunner }),
-        ...(job === undefined ? {} : { job }),
+        ...maybe("ending", ending),
+        ...maybe("runner", rememberedRunner),
+        ...maybe("job", job),
       },
       state.rules,
     );
     const early = await take(first);
     if (early !== undefined) return early;
     for await (const input of mailbox) {
+      if (input.on === "probe") {
+        for (const answer of probes.splice(0)) answer();
+        continue;
+      }
       log.debug({ input: input.on, state: state.at }, "An input is taken.");
       const code = await take(step(state, input));
       if (code !== undefined) return code;
@@ -97,11 +124,23 @@ export async function runMiglet({ settings, environment, log, onSignal }: Miglet
   }
 }
 
+function tellSystemd({ local: { watchdog } }: Hands, { at }: State): void {
+  void watchdog.tell(`STATUS=${at}`, ...(at === "shutting_down" ? ["STOPPING=1"] : []));
+}
+
 const internalFault = 70;
 const inputsMax = 10_000;
 const commandsMax = 1_000;
 
-function carriedAtFirst(settings: Settings): Pick<State, "rules" | "failedRegistrations" | "linked"> {
+function lifetimeLeft(settings: Settings, livedS: number): number | undefined {
+  const maxMs = settings["limits.max_lifetime"];
+  return maxMs === 0 ? undefined : Math.max(0, maxMs - livedS * 1000);
+}
+
+function carriedAtFirst(
+  settings: Settings,
+  lifetimeLeftMs: number | undefined,
+): Pick<State, "rules" | "failedRegistrations" | "linked"> {
   const rules: Rules = {
     vmId: settings.vm_id,
     labels: settings["github.labels"],
@@ -116,6 +155,8 @@ function carriedAtFirst(settings: Settings): Pick<State, "rules" | "failedRegist
     forceAfterMs: settings["shutdown.force_after"],
     graceMs: settings["shutdown.grace_period"],
     aloneMs: settings["controller.give_up_after"],
+    idleMs: settings["limits.idle_timeout"],
+    ...maybe("lifetimeLeftMs", lifetimeLeftMs),
   };
   return { rules, failedRegistrations: 0, linked: false };
 }

@@ -2,9 +2,10 @@ import { arch, platform, release } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "@mig/kit";
 import { type EventType, type JsonObject, maybe, PRODUCT_VERSION, readText } from "@mig/protocol";
-import { checkPrerequisites } from "./boot/prerequisites.ts";
+import { type CloudFacts, describeCloud } from "./boot/cloud-facts.ts";
+import { passPrerequisites } from "./boot/pass-prerequisites.ts";
 import type { Hands } from "./hands.ts";
-import type { Effect, Input, Problem, Timer } from "./life/words.ts";
+import type { Effect, Input, Timer } from "./life/words.ts";
 import { sayLastWords } from "./shutdown/last-words.ts";
 import { powerOff } from "./shutdown/power-off.ts";
 
@@ -41,7 +42,7 @@ export function createPerform(hands: Hands): Perform {
   return async (effect) => {
     switch (effect.do) {
       case "check_prerequisites":
-        check(hands).then(
+        passPrerequisites(settings, { log, machine: machineOf(hands) }).then(
           (problem) => feed({ on: "checked", ...maybe("problem", problem) }),
           (error: unknown) => feed({ on: "checked", problem: { code: "internal", message: String(error) } }),
         );
@@ -59,7 +60,8 @@ export function createPerform(hands: Hands): Perform {
         outbox.wake();
         return;
       case "emit": {
-        const { seq } = await outbox.append(effect.type, complete(effect.type, effect.data));
+        const { seq } = await outbox.append(effect.type, complete(effect.type, effect.data, hands.facts));
+        hands.local.tally.event(effect.type, effect.data);
         const jobId = readText(effect.data, "job_id");
         log.info(
           { type: effect.type, seq, ...(jobId === undefined ? {} : { job_id: jobId }) },
@@ -71,6 +73,7 @@ export function createPerform(hands: Hands): Perform {
         await inbox.receive(effect.command);
         return;
       case "finish":
+        hands.local.tally.command(effect.outcome.success ? "succeeded" : "failed");
         await inbox.finish(effect.commandId, effect.outcome);
         return;
       case "refuse":
@@ -78,10 +81,11 @@ export function createPerform(hands: Hands): Perform {
           { command_id: effect.command.id, type: effect.command.type, why: effect.message },
           "A command was refused.",
         );
+        hands.local.tally.command("refused");
         await inbox.refuse(effect.command, effect.message);
         return;
       case "start_runner":
-        runner.start(effect.commandId, effect.runner, effect.material);
+        runner.start(effect.commandId, effect.runner, effect.material, effect.pin);
         return;
       case "drain_runner":
         runner.drain(effect.verdict);
@@ -143,23 +147,15 @@ export function createPerform(hands: Hands): Perform {
 /** A receipt should arrive before the last word, after which the controller expects nothing more. */
 const answersMs = 2_000;
 
-async function check({ settings, log }: Hands): Promise<Problem | undefined> {
-  const checks = await checkPrerequisites(settings);
-  for (const { name, isRequired, problem } of checks)
-    if (problem !== undefined && !isRequired)
-      log.warn({ check: name, problem }, "A prerequisite that is not required is missing.");
-  const missing = checks.filter(({ isRequired, problem }) => isRequired && problem !== undefined);
-  const [first] = missing;
-  if (first === undefined) return undefined;
-  const message = missing.map(({ problem }) => problem).join(" ");
-  log.error(
-    { checks: missing.map(({ name }) => name), problem: message },
-    "The machine lacks what is needed.",
-  );
-  return { code: first.code, message };
-}
+const machineOf = ({ environment, facts }: Hands) => ({ environment, ...maybe("facts", facts) });
 
-function complete(type: EventType, data: JsonObject): JsonObject {
+function complete(type: EventType, data: JsonObject, facts: CloudFacts | undefined): JsonObject {
   if (type !== "vm_started") return data;
-  return { version: PRODUCT_VERSION, os: `${platform()} ${release()}`, arch: arch(), ...data };
+  return {
+    version: PRODUCT_VERSION,
+    os: `${platform()} ${release()}`,
+    arch: arch(),
+    ...describeCloud(facts),
+    ...data,
+  };
 }

@@ -26,6 +26,12 @@ export function reportOf(state: State): Report {
   };
 }
 
+/** What every log line says while a job runs (seed 001, "Logging"). */
+export function correlationOf(state: State): Record<string, unknown> {
+  const { job } = reportOf(state);
+  return job === undefined ? {} : { job_id: job.jobId, run_id: job.runId };
+}
+
 /** For log lines: who and what, and the phase within the state. */
 export function statusOf(state: State): Record<string, unknown> {
   const { job, runner } = reportOf(state);

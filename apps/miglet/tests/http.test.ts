@@ -1,6 +1,8 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { waitFor } from "@mig/kit";
 import { afterEach, expect, test } from "vitest";
 import { createBearerToken } from "../src/link/bearer-token.ts";
 import { createHttpClient } from "../src/link/http-request.ts";
@@ -88,4 +90,55 @@ test("a controller from before MIG gets one event at a time in the seed's form",
     vm_id: "vm-1",
     n: 5,
   });
+});
+
+test("calls share one kept-alive connection, errors and redirects included", async () => {
+  let n = 0;
+  const { lab, client } = await serve(({ url }) => {
+    n += 1;
+    if (url.endsWith("/y")) return { body: { ok: true } };
+    if (n % 5 === 0) return { status: 302, headers: { location: "/base/y" } };
+    return n % 2 === 0 ? { body: { ok: true } } : { status: 503, body: "x".repeat(100_000) };
+  });
+  for (let call = 0; call < 40; call += 1) await client.call(get).catch(() => {});
+  expect(lab.requests.length).toBeGreaterThanOrEqual(40);
+  expect(lab.connections()).toBe(1);
+});
+
+test("a kept connection that the server has closed costs one more try, not the call; a server that always does, an error", async () => {
+  const bodies: string[] = [];
+  let isMean = false;
+  const server = createServer((socket) => {
+    let answered = 0;
+    socket.on("error", () => {});
+    socket.on("data", (bytes) => {
+      if (isMean || answered === 1) return socket.destroy();
+      answered += 1;
+      bodies.push(bytes.toString().split("\r\n\r\n")[1] ?? "");
+      socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(() => new Promise((resolve) => server.close(() => resolve())));
+  const client = createHttpClient({ endpoint: `127.0.0.1:${(server.address() as AddressInfo).port}` });
+  closers.push(() => client.close());
+  const post = (n: number): Promise<unknown> => client.call({ ...get, method: "POST", body: { n } });
+  await post(1);
+  await post(2);
+  expect(bodies).toEqual(['{"n":1}', '{"n":2}']);
+  isMean = true;
+  await expect(post(3)).rejects.toMatchObject({ code: "controller_unreachable" });
+});
+
+test("a call that is given up ends at once, and so does one that never began", async () => {
+  const { lab, client } = await serve(() => ({ afterMs: 400 }));
+  const giveUp = new AbortController();
+  const call = client.call({ ...get, signal: giveUp.signal });
+  await waitFor("the request", () => lab.requests.length === 1);
+  giveUp.abort();
+  await expect(call).rejects.toMatchObject({ message: expect.stringMatching(/given up/) });
+  await expect(client.call({ ...get, signal: giveUp.signal })).rejects.toMatchObject({
+    message: expect.stringMatching(/given up/),
+  });
+  expect(lab.requests).toHaveLength(1);
 });

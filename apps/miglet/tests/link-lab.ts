@@ -6,7 +6,7 @@ import type { AgentMessage, ConnectReply, ControllerMessage, VmEvent } from "@mi
 import { commandService } from "@mig/protocol/grpc";
 import { decodeAgentMessage, encodeControllerMessage } from "@mig/protocol/proto";
 import type { LinkTiming } from "../src/link/choose-link.ts";
-import { createHttpCalls, type HttpCalls } from "../src/link/http-calls.ts";
+import { createHttpCalls, type HttpCallSettings, type HttpCalls } from "../src/link/http-calls.ts";
 import type { Speaker } from "../src/link/link.ts";
 
 /** What the tests of the links share: a real gRPC server and a real HTTP server that do as they are told. */
@@ -121,6 +121,8 @@ export interface HttpReply {
 export interface HttpLab {
   endpoint: string;
   requests: { method: string; url: string; body: string; authorization: string | undefined }[];
+  /** That were ever opened. */
+  connections(): number;
   close(): Promise<void>;
 }
 
@@ -139,10 +141,15 @@ export async function startHttpLab(
       }, afterMs);
     });
   });
+  let connections = 0;
+  server.on("connection", () => {
+    connections += 1;
+  });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests,
+    connections: () => connections,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -157,13 +164,14 @@ async function readAll(request: IncomingMessage): Promise<string> {
   return text;
 }
 
-export const httpCalls = (endpoint: string): HttpCalls =>
+export const httpCalls = (endpoint: string, more: Partial<HttpCallSettings> = {}): HttpCalls =>
   createHttpCalls({
     endpoint,
     vmId: "vm-1",
     incarnation: speaker.incarnation,
     log: silentLog,
     timeoutMs: 2000,
+    ...more,
   });
 
 export const vmEvent = (seq: number): VmEvent => ({

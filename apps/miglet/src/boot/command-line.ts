@@ -10,7 +10,7 @@ export interface Flags {
 
 export type CommandLine =
   | { readonly ask: "run"; readonly flags: Flags }
-  | { readonly ask: "config" | "check"; readonly flags: Flags; readonly json: boolean }
+  | { readonly ask: "config" | "check" | "status"; readonly flags: Flags; readonly json: boolean }
   | { readonly ask: "version" | "help" }
   | { readonly ask: "unclear"; readonly message: string };
 
@@ -47,8 +47,12 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   }
   const flags: Flags = { settings, ...(config === undefined ? {} : { config }) };
   if (command === undefined || command === "run") return { ask: "run", flags };
-  if (command === "config" || command === "check") return { ask: command, flags, json };
-  return { ask: "unclear", message: `There is no command "${command}"; there are run, config and check.` };
+  if (command === "config" || command === "check" || command === "status")
+    return { ask: command, flags, json };
+  return {
+    ask: "unclear",
+    message: `There is no command "${command}"; there are run, config, check and status.`,
+  };
 }
 
 export function helpText(): string {
@@ -68,6 +72,7 @@ Usage:
   miglet [flags]           run the agent
   miglet config [--json]   show the settings and where each comes from
   miglet check [--json]    show whether this machine has what is needed
+  miglet status            ask the agent that runs here what it does (needs metrics.listen)
 
 Flags (one dash or two):
   --config <file>     YAML with the settings below as nested keys

@@ -1,4 +1,7 @@
-/** How the process ends, and what a supervisor should make of it (go-agent-wire A10: the predecessor always said 0). */
+/**
+ * How the process ends, and what a supervisor should make of it (go-agent-wire A10: the predecessor always said 0). `miglet check`
+ * ends with 2 when settings are wrong, whatever else is missing, because what is missing depends on them; else with 3.
+ */
 export const exitCodes = {
   0: "finished: the job is done, or somebody asked for the end",
   2: "the command line or a setting is wrong: correct it; starting again will not help",

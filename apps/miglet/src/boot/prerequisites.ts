@@ -1,108 +1,79 @@
-import { mkdir, rm, statfs, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
-import { dirname, join } from "node:path";
-import { type ErrorCode, MigError } from "@mig/lifecycle";
-import { inspectRunner } from "../runner/installed-runner.ts";
-import { findUser } from "./find-user.ts";
+import { type Check, type CheckSpec, checkMs, type Machine, runCheck } from "./check/check.ts";
+import { docker } from "./check/docker.ts";
+import {
+  bash,
+  disk,
+  environment,
+  files,
+  libraries,
+  mounts,
+  setpriv,
+  stateDir,
+  tar,
+} from "./check/machine.ts";
+import { metadataExposure } from "./check/metadata-exposure.ts";
+import { directories, runner, user } from "./check/runner-files.ts";
+import { processEnvironment } from "./settings.ts";
 import type { Settings } from "./settings-table.ts";
 
-/** What the machine must have before a life begins (DESIGN §6.1). */
-export interface Check {
-  readonly name: "state_dir" | "runner" | "user" | "disk" | "network";
-  readonly isRequired: boolean;
-  /** Undefined = all well. What is missing, and what to do. */
-  readonly problem?: string;
-  readonly code: ErrorCode;
+export type { Check, Machine } from "./check/check.ts";
+
+export interface CheckOptions {
+  readonly machine?: Machine;
+  /** Keys that are wrong: what needs them is not looked for. */
+  readonly wrong?: ReadonlySet<string>;
+  /** `miglet check` looks at everything. A boot waits for what is required, and is advised of what is cheap to know. */
+  readonly scope?: "everything" | "required" | "advice";
+  /** Only these. */
+  readonly names?: ReadonlySet<string>;
+  readonly withinMs?: number;
 }
 
-export async function checkPrerequisites(settings: Settings): Promise<Check[]> {
-  const look = async (
-    name: Check["name"],
-    isRequired: boolean,
-    find: () => Promise<void>,
-  ): Promise<Check> => {
-    try {
-      await find();
-      return { name, isRequired, code: "prerequisite_missing" };
-    } catch (error) {
-      const code = error instanceof MigError ? error.code : "prerequisite_missing";
-      return { name, isRequired, code, problem: error instanceof Error ? error.message : String(error) };
-    }
+/** All at once and side by side, each within its own bound. Never rejects. */
+export async function checkPrerequisites(
+  values: Partial<Settings>,
+  options: CheckOptions = {},
+): Promise<Check[]> {
+  const {
+    machine = { environment: processEnvironment() },
+    wrong = new Set(),
+    scope = "required",
+    names,
+    withinMs = checkMs,
+  } = options;
+  const network = wantsNetwork(values, scope) ? (await import("./check/network.ts")).networkChecks() : [];
+  const specs: readonly CheckSpec[] = [
+    stateDir,
+    files,
+    runner,
+    user,
+    directories,
+    disk,
+    mounts,
+    docker,
+    ...network,
+    bash,
+    tar,
+    ...(values["runner.user"] === undefined ? [] : [setpriv]),
+    libraries,
+    environment,
+    ...(machine.facts === undefined ? [] : [metadataExposure]),
+  ];
+  const isWanted = (spec: CheckSpec): boolean => {
+    if (names !== undefined && !names.has(spec.name)) return false;
+    if (scope === "everything") return true;
+    return isRequired(spec, values, wrong) ? scope === "required" : scope === "advice" && spec.isCheap;
   };
-  return Promise.all([
-    look("state_dir", true, () => checkStateDir(settings.state_dir)),
-    look("runner", true, async () => void (await inspectRunner(settings["runner.dir"], false))),
-    look("user", true, () => checkUser(settings)),
-    look("disk", true, () => checkDisk(settings["runner.dir"], settings["prerequisites.disk_free_mib"])),
-    look("network", settings["prerequisites.network"], () => checkNetwork(settings)),
-  ]);
+  const wanted = specs.filter(isWanted);
+  return Promise.all(wanted.map((spec) => runCheck(spec, values, wrong, machine, withinMs)));
 }
 
-async function checkStateDir(directory: string): Promise<void> {
-  const trial = join(directory, `.trial-${process.pid}`);
-  try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    await writeFile(trial, "");
-    await rm(trial);
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code ?? "error";
-    throw new MigError(
-      "state_unwritable",
-      `${directory} cannot be written (${code}): set state_dir to a directory that the agent may write to.`,
-      { cause },
-    );
-  }
+/** TLS and DNS are loaded by whoever looks at the network, and so not by a VM that is not asked to. */
+function wantsNetwork(values: Partial<Settings>, scope: CheckOptions["scope"]): boolean {
+  const isAsked = values["prerequisites.network"] === true || values["prerequisites.github"] === true;
+  return scope === "everything" || (scope === "required" && isAsked);
 }
 
-/** The scripts of actions/runner refuse root without being told, and end with 0 (runner-contract trap 37). */
-async function checkUser(settings: Settings): Promise<void> {
-  const user = settings["runner.user"];
-  if (user !== undefined) await findUser(user);
-  else if (process.getuid?.() === 0 && !settings["runner.allow_root"])
-    throw new Error(
-      "The agent is root, and so the runner would be: set runner.user, or runner.allow_root to true.",
-    );
-  if (user !== undefined && process.getuid !== undefined && process.getuid() !== 0)
-    throw new Error(
-      `Only root can run the runner as ${user}: start the agent as root, or leave runner.user out.`,
-    );
-}
-
-async function checkDisk(directory: string, neededMib: number): Promise<void> {
-  const { bavail, bsize } = await statfsOf(directory);
-  const freeMib = Math.floor((bavail * bsize) / (1024 * 1024));
-  if (freeMib < neededMib)
-    throw new Error(
-      `${directory} has ${freeMib} MiB free and needs ${neededMib}: use a larger disk, or set prerequisites.disk_free_mib.`,
-    );
-}
-
-/** Of the directory, or of where it would be made: that it is missing is another check's to say. */
-async function statfsOf(directory: string): Promise<{ bavail: number; bsize: number }> {
-  try {
-    return await statfs(directory);
-  } catch (error) {
-    if (dirname(directory) === directory) throw error;
-    return statfsOf(dirname(directory));
-  }
-}
-
-async function checkNetwork(settings: Settings): Promise<void> {
-  const target = settings["controller.endpoint"] ?? settings["controller.grpc_endpoint"] ?? "";
-  const url = new URL(/^https?:/.test(target) ? target : `http://${target}`);
-  const port = Number(url.port === "" ? (url.protocol === "https:" ? 443 : 80) : url.port);
-  await new Promise<void>((resolve, reject) => {
-    const socket = connect({ host: url.hostname.replace(/^\[|\]$/g, ""), port, timeout: 5_000 });
-    const end = (problem?: string): void => {
-      socket.destroy();
-      if (problem === undefined) resolve();
-      else
-        reject(
-          new Error(`${url.host} cannot be reached (${problem}): check the network and controller.endpoint.`),
-        );
-    };
-    socket.once("connect", () => end());
-    socket.once("timeout", () => end("no answer in 5 s"));
-    socket.once("error", (error: NodeJS.ErrnoException) => end(error.code ?? error.message));
-  });
+function isRequired(spec: CheckSpec, values: Partial<Settings>, wrong: ReadonlySet<string>): boolean {
+  return !spec.needs.some((key) => wrong.has(key)) && spec.isRequired(values as Settings);
 }

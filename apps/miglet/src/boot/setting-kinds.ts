@@ -1,4 +1,4 @@
-import { formatDurationMs, parseDurationMs } from "@mig/kit";
+import { formatDurationMs, parseDurationMs, REDACTED } from "@mig/kit";
 import { isId } from "@mig/protocol";
 
 /** How a setting is written, read and shown. `read` gets text from flags, environment and metadata, any YAML from a file. */
@@ -18,6 +18,26 @@ const plain = <T>(form: string, read: (text: string) => T | undefined): Kind<T> 
 });
 
 export const text = plain("text", (raw) => (raw === "" || /[\0\n\r]/.test(raw) ? undefined : raw));
+
+/** Shown nowhere. It comes from a file, a variable or metadata: the command line is for everybody to read. */
+export const secret: Kind<string> = {
+  ...plain("a secret of printable characters", (raw) => (/^[!-~]{1,8192}$/.test(raw) ? raw : undefined)),
+  show: () => REDACTED,
+};
+
+export const sha256 = plain("64 hexadecimal digits", (raw) =>
+  /^[0-9a-f]{64}$/i.test(raw) ? raw.toLowerCase() : undefined,
+);
+
+export const runnerVersion = plain("a version such as 2.336.0", (raw) =>
+  /^v?\d{1,4}\.\d{1,4}\.\d{1,6}$/.test(raw) ? raw.replace(/^v/, "") : undefined,
+);
+
+/** Only this machine may read what is served there. */
+export const loopbackAddress = plain("127.0.0.1:port, localhost:port or [::1]:port", (raw) => {
+  const port = /^(?:127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})$/.exec(raw)?.[1];
+  return port === undefined || Number(port) > 65_535 ? undefined : raw;
+});
 
 export const id = plain('an id: letters, digits, ".", "_" and "-", at most 128', (raw) =>
   isId(raw) ? raw : undefined,

@@ -6,7 +6,11 @@ import {
   id,
   type Kind,
   list,
+  loopbackAddress,
   path,
+  runnerVersion,
+  secret,
+  sha256,
   text,
   url,
   wholeNumber,
@@ -63,10 +67,16 @@ export const settingsTable = {
   ),
   "controller.auth.type": may(
     choice("none", "bearer"),
-    "bearer sends the token of controller.auth.token_path.",
+    "bearer sends the token of controller.auth.token_path or controller.auth.token.",
   ),
   "controller.auth.token_path": may(path, "File with the bearer token; read again when it changes."),
+  "controller.auth.token": may(
+    secret,
+    "The bearer token itself, for metadata; a file is better, and the command line is refused.",
+  ),
   "controller.ca_path": may(path, "PEM file of a private certificate authority."),
+  "controller.tls.cert_path": may(path, "PEM file of this VM's client certificate, for mutual TLS."),
+  "controller.tls.key_path": may(path, "PEM file of its key; both are read again when they change."),
   "controller.timeout": usually(duration(second, 10 * minute), 30 * second, "For one HTTP request."),
   "controller.give_up_after": usually(
     duration(0, 7 * 24 * hour),
@@ -85,6 +95,27 @@ export const settingsTable = {
     "Not used: events are sent until they are acknowledged. Kept for existing files.",
   ),
 
+  "metadata.source": usually(
+    choice("auto", "gcp", "aws", "none"),
+    "auto",
+    "Whose instance metadata is read; auto asks which cloud this is. Not settable by metadata.",
+  ),
+  "metadata.endpoint": usually(
+    url,
+    "http://169.254.169.254",
+    "Where the metadata service answers. Not settable by metadata.",
+  ),
+  "metadata.timeout": usually(
+    duration(50, minute),
+    second,
+    "For one question to the metadata service. Not settable by metadata.",
+  ),
+  "metadata.watch_preemption": usually(
+    boolean,
+    true,
+    "Drain when the cloud says that it will take this VM away.",
+  ),
+
   "github.org": may(text, "For people; the controller's grant decides."),
   "github.runner_group": may(text, "When the grant names no group."),
   "github.labels": usually(list, [], "When the grant names no labels."),
@@ -100,7 +131,43 @@ export const settingsTable = {
     "For config.sh; its own three tries take up to five minutes.",
   ),
 
-  "runner.dir": usually(path, "/opt/actions-runner", "Where actions/runner is installed, not configured."),
+  "runner.dir": usually(
+    path,
+    "/opt/actions-runner",
+    "Where the image has actions/runner, not configured. Used when it is there and of the right version.",
+  ),
+  "runner.version": may(
+    runnerVersion,
+    "The version to run, unless the controller names one; without either, the one of runner.dir.",
+  ),
+  "runner.sha256": may(sha256, "Of the archive of runner.version for this machine; needed to download it."),
+  "runner.download_url": usually(
+    url,
+    "https://github.com/actions/runner/releases/download/v{version}/actions-runner-{platform}-{version}.tar.gz",
+    "Where the archive is; {version} and {platform} (linux-x64, linux-arm64) are filled in.",
+  ),
+  "runner.download_timeout": usually(
+    duration(second, 6 * hour),
+    15 * minute,
+    "For the download, with its retries.",
+  ),
+  "runner.download_proxy": may(url, "Proxy for the download; https_proxy or http_proxy without it."),
+  "runner.download_ca_path": may(path, "PEM file of a private certificate authority for the download."),
+  "runner.install_root": usually(
+    path,
+    "/opt/miglet/runners",
+    "A downloaded runner gets a fresh directory below this one.",
+  ),
+  "runner.launcher": usually(
+    choice("listener", "run.sh"),
+    "listener",
+    "What is started: bin/Runner.Listener, whose exit code tells the truth, or the script around it.",
+  ),
+  "runner.scope": usually(
+    choice("auto", "systemd", "none"),
+    "auto",
+    "Whether the runner gets a systemd scope of its own; auto: when systemd manages the agent.",
+  ),
   "runner.reuse": usually(boolean, false, "Register another runner after a job instead of shutting down."),
   "runner.user": may(text, "The user that the runner runs as, when the agent is root."),
   "runner.allow_root": usually(
@@ -116,6 +183,27 @@ export const settingsTable = {
   ),
   "runner.user_hooks.started": may(path, "Your own job-started hook, run after ours."),
   "runner.user_hooks.completed": may(path, "Your own job-completed hook, run after ours."),
+
+  "limits.idle_timeout": usually(
+    duration(0, 7 * 24 * hour),
+    30 * minute,
+    "A runner that had no job for so long is drained; 0 = never.",
+  ),
+  "limits.max_lifetime": usually(
+    duration(0, 24 * 24 * hour),
+    24 * hour,
+    "A VM that is up for so long takes no new job and ends; 0 = never. A running job finishes.",
+  ),
+  "limits.disk_free_mib": usually(
+    wholeNumber(0, 999_999_999),
+    256,
+    "Less free space on the runner's disk drains the VM; 0 = never.",
+  ),
+  "limits.memory_available_mib": usually(
+    wholeNumber(0, 999_999_999),
+    0,
+    "Less available memory drains the VM; 0 = never.",
+  ),
 
   "heartbeat.interval": usually(
     duration(second, hour),
@@ -156,14 +244,14 @@ export const settingsTable = {
   "metrics.collection_interval": usually(
     duration(second, hour),
     10 * second,
-    "Not used: figures are taken when a heartbeat is made. Kept for existing files.",
+    "How often figures of the machine and of the job are taken.",
   ),
-  "metrics.include_disk": usually(
-    boolean,
-    true,
-    "Not used: disk figures cost nothing. Kept for existing files.",
+  "metrics.include_disk": usually(boolean, true, "Heartbeats say how full the runner's disk is."),
+  "metrics.include_network": usually(boolean, true, "Heartbeats say what the network carried."),
+  "metrics.listen": may(
+    loopbackAddress,
+    "Serve /metrics (Prometheus) and /status there; not served without it.",
   ),
-  "metrics.include_network": usually(boolean, true, "Not used. Kept for existing files."),
 
   "prerequisites.disk_free_mib": usually(
     wholeNumber(0, 999_999_999),
@@ -175,6 +263,14 @@ export const settingsTable = {
     false,
     "The controller must be reachable before anything begins.",
   ),
+  "prerequisites.github": usually(boolean, false, "GitHub must be reachable before anything begins."),
+  "prerequisites.github_url": usually(
+    url,
+    "https://api.github.com",
+    "What is asked to know whether GitHub is reachable; for GHES its own address.",
+  ),
+  "prerequisites.docker": usually(boolean, false, "Docker must be there and answer the runner's user."),
+  "prerequisites.mounts": usually(list, [], "Directories that must be mounted, for example /mnt/work."),
 } as const satisfies Record<string, Spec<unknown>>;
 
 export type SettingKey = keyof typeof settingsTable;

@@ -82,16 +82,11 @@ describe("the settings", () => {
   });
 
   it("flag over metadata over variable over file over default", async () => {
-    const metadata = {
-      name: "test",
-      read: () =>
-        Promise.resolve(
-          new Map([
-            ["vm_id", "of-metadata"],
-            ["org_id", "of-metadata"],
-          ]),
-        ),
-    };
+    const metadata = () =>
+      Promise.resolve({
+        given: ["vm_id", "org_id"].map((key) => ({ key, raw: "of-metadata", source: "a tag" })),
+        problems: [],
+      });
     const environment = {
       MIGLET_VM_ID: "of-environment",
       MIGLET_ORG_ID: "of-environment",

@@ -25,11 +25,16 @@ export interface HeartbeatPulse {
   close(): Promise<void>;
 }
 
-const intervalMsMin = 20;
+/** A controller that asks for less would have the VM do nothing else. Tests configure less for themselves. */
+const intervalMsMin = 1_000;
 const intervalMsMax = 10 * 60_000;
 
 export function createPulse(settings: BeatSettings): HeartbeatPulse {
   const { log, clock = systemClock } = settings;
+  const lowMs = Math.min(intervalMsMin, settings.intervalMs);
+  const clamp = (wantedMs: number): number =>
+    // Zero made the predecessor panic (go-agent-wire A28); a timer of more than 24 days fires at once.
+    Number.isFinite(wantedMs) ? Math.min(intervalMsMax, Math.max(lowMs, wantedMs)) : 15_000;
   let intervalMs = clamp(settings.intervalMs);
   let cancel = (): void => {};
   let beating: Promise<void> | undefined;
@@ -84,9 +89,4 @@ export function createPulse(settings: BeatSettings): HeartbeatPulse {
       await beating;
     },
   };
-}
-
-/** Zero made the predecessor panic (go-agent-wire A28); a timer of more than 24 days fires at once. */
-function clamp(intervalMs: number): number {
-  return Number.isFinite(intervalMs) ? Math.min(intervalMsMax, Math.max(intervalMsMin, intervalMs)) : 15_000;
 }

@@ -20,6 +20,7 @@ test("the server's answer sets the interval, and beats never overlap", async () 
       await new Promise<void>((resolve) => release.push(resolve));
       inFlight -= 1;
       sent.push(beat.sentAtMs);
+      // Twenty beats a second would be all that the VM does: a second is the least.
       return { nextIntervalMs: 30, serverTimeMs: 1 };
     },
   });
@@ -31,7 +32,7 @@ test("the server's answer sets the interval, and beats never overlap", async () 
   expect(made).toBe(2);
   release.shift()?.();
   await waitFor("a beat by the new interval", () => release.length === 1);
-  expect(pulse.intervalMs()).toBe(30);
+  expect(pulse.intervalMs()).toBe(1_000);
   expect(most).toBe(1);
   release.shift()?.();
   await pulse.close();
@@ -57,7 +58,7 @@ test("a beat that fails is told and the next one comes all the same; nonsense in
 });
 
 test("the host's figures are real: a busy loop shows, memory and disk have their totals", async () => {
-  const measure = createHostMeter("/");
+  const measure = createHostMeter({ diskPath: "/", includeDisk: true, includeNetwork: true });
   await measure();
   const untilMs = performance.now() + 120;
   while (performance.now() < untilMs);

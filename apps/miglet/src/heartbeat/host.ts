@@ -7,22 +7,53 @@ interface CpuTimes {
   total: number;
 }
 
+export interface MeterSettings {
+  diskPath: string;
+  includeDisk: boolean;
+  includeNetwork: boolean;
+}
+
 /** Measures the machine; CPU is the share since the call before (the first call: since now, so 0). */
-export function createHostMeter(diskPath: string): () => Promise<VmHealth> {
+export function createHostMeter(settings: MeterSettings): () => Promise<VmHealth> {
+  const { diskPath, includeDisk, includeNetwork } = settings;
   let before: CpuTimes | undefined;
   return async () => {
     const now = (await readCpuTimes()) ?? cpuTimesOfNode();
     const total = now.total - (before?.total ?? now.total);
     const busy = now.busy - (before?.busy ?? now.busy);
     before = now;
-    const [memory, disk] = await Promise.all([readMemory(), readDisk(diskPath)]);
+    const [memory, disk, network] = await Promise.all([
+      readMemory(),
+      includeDisk ? readDisk(diskPath) : noDisk,
+      includeNetwork ? readNetwork() : {},
+    ]);
     return {
       cpuUsagePercent: total <= 0 ? 0 : Math.min(100, Math.max(0, Math.round((1000 * busy) / total) / 10)),
       cpuLoad: loadavg()[0] ?? 0,
       ...memory,
       ...disk,
+      ...network,
     };
   };
+}
+
+const noDisk = { diskTotalBytes: 0, diskUsedBytes: 0 };
+
+async function readNetwork(): Promise<Pick<VmHealth, "networkReceivedBytes" | "networkSentBytes">> {
+  return parseNetwork(await readFile("/proc/net/dev", "latin1").catch(() => ""));
+}
+
+/** One line an interface: eight figures of what came, then eight of what went. */
+export function parseNetwork(dev: string): Pick<VmHealth, "networkReceivedBytes" | "networkSentBytes"> {
+  const lines = [...dev.matchAll(/^\s*([^\s:]+):\s*(.+)$/gm)].filter(([, name]) => name !== "lo");
+  if (lines.length === 0) return {};
+  let [networkReceivedBytes, networkSentBytes] = [0, 0];
+  for (const [, , rest = ""] of lines) {
+    const figures = rest.trim().split(/\s+/).map(Number);
+    networkReceivedBytes += figures[0] ?? 0;
+    networkSentBytes += figures[8] ?? 0;
+  }
+  return { networkReceivedBytes, networkSentBytes };
 }
 
 async function readCpuTimes(): Promise<CpuTimes | undefined> {
@@ -71,6 +102,6 @@ async function readDisk(path: string): Promise<Pick<VmHealth, "diskUsedBytes" | 
     const { bsize, blocks, bavail } = await statfs(path);
     return { diskTotalBytes: bsize * blocks, diskUsedBytes: bsize * (blocks - bavail) };
   } catch {
-    return { diskTotalBytes: 0, diskUsedBytes: 0 };
+    return noDisk;
   }
 }

@@ -69,10 +69,13 @@ function drain(state: Registering | Idle | JobRunning, wish: Wish): Step {
     exitCode,
     owed: owedBy(wish),
   };
-  return go(draining, ...receive(wish), { do: "remember", change: { draining: true } }, ...breakOff(state), {
-    do: "drain_runner",
-    verdict,
-  });
+  return go(
+    draining,
+    ...receive(wish),
+    { do: "remember", change: { draining: true, ending: { reason, exitCode } } },
+    ...breakOff(state),
+    { do: "drain_runner", verdict },
+  );
 }
 
 /** Now, whatever runs: the runner is interrupted, which cancels its job, and killed if it does not end. */
@@ -118,6 +121,7 @@ function stop(state: Registering | Idle | JobRunning | Draining, wish: Wish): St
       owed: [...(state.at === "draining" ? state.owed : []), ...owedBy(wish)],
     },
     ...receive(wish),
+    { do: "remember", change: { ending: { reason, exitCode } } },
     ...breakOff(state),
     { do: "interrupt_runner" },
     { do: "set_timer", timer: "kill", afterMs: state.rules.graceMs },
@@ -145,9 +149,14 @@ export function fail(
   effects: readonly Effect[] = [],
   event: Effect = { do: "emit", type: "error", data: errorData(problem, true) },
 ): Step {
-  return go({ ...carried(state), at: "error", reason: problem.code, exitCode }, ...effects, event, {
-    do: "flush",
-  });
+  const ending = { reason: problem.code, exitCode };
+  return go(
+    { ...carried(state), at: "error", ...ending },
+    ...effects,
+    event,
+    { do: "remember", change: { ending } },
+    { do: "flush" },
+  );
 }
 
 /** Nothing runs here any more. */
@@ -164,7 +173,7 @@ export function lastWords(
     { ...carried(state), at: "shutting_down", phase: "last_words", reason, exitCode, owed: [] },
     ...owed,
     ...effects,
-    { do: "remember", change: { runner: undefined, job: undefined } },
+    { do: "remember", change: { runner: undefined, job: undefined, ending: { reason, exitCode } } },
     { do: "last_words", reason, exitCode },
   );
 }

@@ -65,14 +65,14 @@ function register(state: State, command: Command, order: Order & { type: "regist
 function beginRegistration(
   state: State,
   command: Command,
-  { runner, material }: Order & { type: "register_runner" },
+  { runner, material, pin }: Order & { type: "register_runner" },
 ): Step {
   return go(
     { ...carried(state), at: "registering_runner", phase: "working", commandId: command.id, runner },
     { do: "receive", command },
     // What was told of the runner before says nothing of this one.
     { do: "remember", change: { said: undefined } },
-    { do: "start_runner", commandId: command.id, runner, material },
+    { do: "start_runner", commandId: command.id, runner, material, pin },
   );
 }
 

@@ -1,5 +1,6 @@
 import { isLogLevel, type LogLevel, parseDurationMs } from "@mig/kit";
 import {
+  asObject,
   type Command,
   isCommandType,
   type JsonObject,
@@ -18,6 +19,14 @@ export type RunnerMaterial =
   | { readonly kind: "token"; readonly token: string }
   | { readonly kind: "jit"; readonly jitConfig: string };
 
+/** The version that this VM must run; without one, whatever the image has or the settings say. */
+export interface RunnerPin {
+  readonly version?: string;
+  /** Of the archive, for each platform (linux-x64, linux-arm64) or for any. */
+  readonly sha256?: string | Readonly<Record<string, string>>;
+  readonly downloadUrl?: string;
+}
+
 /** What `update_config` may change while the agent runs. */
 export interface ConfigChange {
   readonly heartbeatIntervalMs?: number;
@@ -27,7 +36,12 @@ export interface ConfigChange {
 }
 
 export type Order =
-  | { readonly type: "register_runner"; readonly runner: RunnerIdentity; readonly material: RunnerMaterial }
+  | {
+      readonly type: "register_runner";
+      readonly runner: RunnerIdentity;
+      readonly material: RunnerMaterial;
+      readonly pin: RunnerPin;
+    }
   | { readonly type: "drain"; readonly verdict: Verdict }
   | { readonly type: "shutdown"; readonly isForced: boolean }
   | { readonly type: "set_log_level"; readonly level: LogLevel }
@@ -80,8 +94,11 @@ function readRegistration({ id, parameters }: Command, { vmId, ...defaults }: Re
     return unreadable(
       `A runner has at most ${limits.labelsMax} labels of ${limits.labelLengthMax} characters.`,
     );
+  const pin = readPin(parameters);
+  if (typeof pin === "string") return unreadable(pin);
   return {
     type: "register_runner",
+    pin,
     material: jitConfig === undefined ? { kind: "token", token: token ?? "" } : { kind: "jit", jitConfig },
     runner: {
       // Unique for each attempt: GitHub refuses a second runner of the same name (runner-contract trap 28).
@@ -92,6 +109,23 @@ function readRegistration({ id, parameters }: Command, { vmId, ...defaults }: Re
       ...maybe("runnerGroup", text("runner_group", "group") ?? defaults.runnerGroup),
     },
   };
+}
+
+/** `runner_version`, `runner_sha256` and `runner_download_url`, or a sentence that says what is wrong with them. */
+function readPin(parameters: JsonObject): RunnerPin | string {
+  const version = readText(parameters, "runner_version")?.replace(/^v/, "");
+  if (version !== undefined && !/^\d{1,4}\.\d{1,4}\.\d{1,6}$/.test(version))
+    return "runner_version is like 2.336.0.";
+  const downloadUrl = readText(parameters, "runner_download_url");
+  if (downloadUrl !== undefined && !isWebUrl(downloadUrl))
+    return "runner_download_url is an http or https URL.";
+  const given = parameters["runner_sha256"];
+  const sums = typeof given === "string" ? [given] : Object.values(asObject(given) ?? {});
+  if (sums.some((sum) => typeof sum !== "string" || !/^[0-9a-f]{64}$/i.test(sum)))
+    return "runner_sha256 is 64 hexadecimal digits, or an object of them by platform.";
+  const sha256 =
+    typeof given === "string" ? given.toLowerCase() : (given as Record<string, string> | undefined);
+  return { ...maybe("version", version), ...maybe("sha256", sha256), ...maybe("downloadUrl", downloadUrl) };
 }
 
 const isWebUrl = (url: string | undefined): boolean =>

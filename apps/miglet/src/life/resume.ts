@@ -1,6 +1,6 @@
 import { enterReady, lastWords, lonely, tellError } from "./endings.ts";
-import { afterRunner } from "./runner-news.ts";
-import { finish, settle, stay } from "./steps.ts";
+import { afterRunner, tellRegistered } from "./runner-news.ts";
+import { finish, settle, stay, watchTime } from "./steps.ts";
 import type {
   Draining,
   Effect,
@@ -40,6 +40,7 @@ export function begin(found: Found, rules: Rules): Step {
       ...problems.map(tellError),
       ...effects,
       { do: "remember", change: { state: state.at } },
+      ...watchTime(state),
       { do: "beat" },
     ],
   };
@@ -59,7 +60,8 @@ function goOn(found: Found, rules: Rules): Step {
     interruptedMessage,
   );
   const none: Waiting = { ...carriedBy(rules), at: "waiting_for_controller" };
-  if (wantsEnd) return lastWords(none, resumedEnd, [...others, ...settle(owed, "no_runner", {})]);
+  if (wantsEnd)
+    return lastWords(none, found.ending ?? resumedEnd, [...others, ...settle(owed, "no_runner", {})]);
   if (found.lastState === "waiting_for_controller")
     return stay(none, ...others, { do: "announce" }, ...lonely(rules));
   if (found.lastState === "idle" || found.lastState === "job_running") {
@@ -83,7 +85,7 @@ function withRunner(
   if (wantsEnd) {
     const draining: Draining = {
       ...carriedBy(rules),
-      ...resumedEnd,
+      ...(found.ending ?? resumedEnd),
       at: "draining",
       phase: "asked",
       isGone: false,
@@ -100,7 +102,11 @@ function withRunner(
     if (state.at === "registering_runner") return [];
     return finish(id, { success: true, result: { runner_name: runner.identity.name } });
   });
-  if (state.at !== "registering_runner") return stay(state, ...answers);
+  if (state.at !== "registering_runner") {
+    // The process before died between seeing that the runner listens, or works, and telling it.
+    const isNew = found.lastState === "registering_runner" || found.lastState === "ready";
+    return stay(state, ...(isNew ? [tellRegistered(runner.identity, runner.commandId)] : []), ...answers);
+  }
   return stay(state, ...answers, { do: "set_timer", timer: "listen", afterMs: rules.listenWithinMs });
 }
 

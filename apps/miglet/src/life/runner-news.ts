@@ -1,10 +1,20 @@
-import { type JobData, maybe, writeCompleted, writeCrashed, writeJob, writeRegistered } from "@mig/protocol";
+import type { ErrorCode } from "@mig/lifecycle";
+import {
+  type JobData,
+  type JsonObject,
+  maybe,
+  writeCompleted,
+  writeCrashed,
+  writeJob,
+  writeRegistered,
+} from "@mig/protocol";
 import type { JobObservation } from "../runner/evidence.ts";
 import type { RunnerExit } from "../runner/exit.ts";
+import type { RunnerNews, Trouble } from "../runner/news.ts";
 import type { DrainOutcome } from "../shutdown/drain.ts";
-import { drainIsOver, enterReady, fail, lastWords, tellError } from "./endings.ts";
+import { drainIsOver, endAfterJob, enterReady, fail, lastWords, tellError } from "./endings.ts";
 import { carried, errorData, finish, go, stay } from "./steps.ts";
-import type { Draining, Effect, Problem, Registering, State, Step } from "./words.ts";
+import type { Draining, Effect, Problem, Registering, RunnerIdentity, State, Step } from "./words.ts";
 
 /** What happens when the runner starts, works, fails and ends. */
 export function onRunnerFailed(state: State, problem: Problem, isRetryable: boolean): Step {
@@ -38,6 +48,35 @@ export function registrationFailed(state: Registering, problem: Problem, isRetry
   );
 }
 
+/** How far its start is, what gives it trouble, and a job that was announced and does not come. */
+export function onNews(state: State, news: RunnerNews): Step {
+  switch (news.kind) {
+    case "stage": {
+      const isStarting = state.at === "registering_runner" && state.phase === "working";
+      if (!isStarting || news.withinMs === undefined) return stay(state);
+      return stay(state, { do: "set_timer", timer: "listen", afterMs: news.withinMs });
+    }
+    case "trouble":
+      return stay(state, tellError(errorData({ code: codeOf[news.what], message: news.message }, false)));
+    case "job_stalled": {
+      const seconds = Math.round(news.forMs / 1000);
+      const message = `The runner got a job message ${seconds} s ago and no job has begun.`;
+      const told = tellError(errorData({ code: "job_stalled", message }, false));
+      // Whether the job is a ghost only GitHub knows: the drain asks, and stays away from what may be a job.
+      const ending = endAfterJob(state, { reason: "job_stalled", exitCode: 0 });
+      return { ...ending, effects: [told, ...ending.effects] };
+    }
+  }
+}
+
+const codeOf = {
+  session_conflict: "runner_session_conflict",
+  clock_skew: "clock_skewed",
+  connect_error: "github_unreachable",
+  registration_deleted: "runner_registration_deleted",
+  update_started: "runner_updating",
+} as const satisfies Record<Trouble, ErrorCode>;
+
 export function onObserved(state: State, observation: JobObservation): Step {
   switch (observation.kind) {
     case "listening":
@@ -60,8 +99,8 @@ export function onObserved(state: State, observation: JobObservation): Step {
   }
 }
 
-function registered(state: Registering, at: "idle" | "job_running"): Step {
-  const { runner, commandId } = state;
+/** Told once, whoever tells it: a process that died before it could leaves it to the next one (memory/said.ts). */
+export function tellRegistered(runner: RunnerIdentity, commandId: string | undefined): Effect {
   const data = writeRegistered({
     labels: [...runner.labels],
     runnerName: runner.name,
@@ -70,11 +109,16 @@ function registered(state: Registering, at: "idle" | "job_running"): Step {
     ...maybe("runnerGroup", runner.runnerGroup),
     ...maybe("commandId", commandId),
   });
+  return { do: "emit", type: "runner_registered", data };
+}
+
+function registered(state: Registering, at: "idle" | "job_running"): Step {
+  const { runner, commandId } = state;
   const result = { runner_name: runner.name, ...maybe("runner_id", runner.id) };
   return go(
     { ...carried(state), at, runner },
     { do: "cancel_timer", timer: "listen" },
-    { do: "emit", type: "runner_registered", data },
+    tellRegistered(runner, commandId),
     ...finish(commandId, { success: true, result }),
   );
 }
@@ -108,9 +152,23 @@ function onJobStarted(state: State, job: JobData): Step {
 
 function onJobCompleted(
   state: State,
-  { job, result, durationMs }: JobObservation & { kind: "job_completed" },
+  { job, result, source, confidence, ...more }: JobObservation & { kind: "job_completed" },
 ): Step {
-  const data = writeCompleted({ ...job, status: "completed", result, ...maybe("durationMs", durationMs) });
+  const data: JsonObject = {
+    ...writeCompleted({
+      ...job,
+      status: "completed",
+      result,
+      ...maybe("durationMs", more.durationMs),
+      ...maybe("exitCode", more.exitCode),
+      ...maybe("usage", more.usage),
+    }),
+    evidence: {
+      source,
+      confidence,
+      ...maybe("contradictions", more.contradictions as JsonObject | undefined),
+    },
+  };
   const told: Effect[] = [
     { do: "emit", type: "job_completed", data },
     { do: "remember", change: { job: undefined } },
@@ -220,6 +278,17 @@ export function onDrained(state: Draining, outcome: DrainOutcome): Step {
   if (outcome.kind === "drained") return drainIsOver(state, outcome.was, outcome.proof);
   if (state.isGone) return drainIsOver(state, "busy", { exit: "ended_meanwhile" });
   return stay({ ...state, phase: "busy" }, { do: "set_timer", timer: "drain_again", afterMs: drainAgainMs });
+}
+
+/** It did not listen in time. One that is found busy after all is left alone: its job will be told in a moment. */
+export function onGivenUp(state: Registering, outcome: DrainOutcome): Step {
+  if (outcome.kind === "busy")
+    return stay(
+      { ...state, phase: "working" },
+      { do: "set_timer", timer: "listen", afterMs: state.rules.listenWithinMs },
+    );
+  const message = "The runner did not listen in time.";
+  return registrationFailed(state, { code: "runner_start_failed", message }, true);
 }
 
 /** A job that was assigned may go elsewhere and leave an idle Listener behind: then the hand finds it idle. */

@@ -21,6 +21,15 @@ export function carried({
   return { rules, failedRegistrations, linked };
 }
 
+/** The bounds of a life and of idleness, from where it begins or goes on. */
+export function watchTime({ at, rules: { idleMs, lifetimeLeftMs } }: State): Effect[] {
+  const effects: Effect[] = [];
+  if (lifetimeLeftMs !== undefined)
+    effects.push({ do: "set_timer", timer: "lifetime", afterMs: lifetimeLeftMs });
+  if (at === "idle" && idleMs > 0) effects.push({ do: "set_timer", timer: "idle", afterMs: idleMs });
+  return effects;
+}
+
 export function errorData({ code, message }: Problem, isFatal: boolean): JsonObject {
   return { code, category: errorCodes[code satisfies ErrorCode], message, fatal: isFatal };
 }

@@ -1,11 +1,12 @@
 import type { AgentState, ErrorCode } from "@mig/lifecycle";
-import type { Command, EventType, JobData, JsonObject } from "@mig/protocol";
+import type { Command, EventType, JobData, JsonObject, PreemptionData } from "@mig/protocol";
 import type { Refusal } from "../link/link.ts";
 import type { MemoryChange, RunnerRecord } from "../memory/state-file.ts";
 import type { JobObservation } from "../runner/evidence.ts";
 import type { RunnerExit } from "../runner/exit.ts";
+import type { RunnerNews } from "../runner/news.ts";
 import type { DrainOutcome, Verdict } from "../shutdown/drain.ts";
-import type { LogLevel, RunnerMaterial } from "./read-order.ts";
+import type { LogLevel, RunnerMaterial, RunnerPin } from "./read-order.ts";
 
 /** What the agent knows, hears and does: the words of `life.ts`. */
 export interface Rules {
@@ -27,6 +28,10 @@ export interface Rules {
   readonly graceMs: number;
   /** How long an agent without a runner goes on without a controller; 0 = for ever. */
   readonly aloneMs: number;
+  /** How long a runner may be without a job; 0 = for ever. */
+  readonly idleMs: number;
+  /** What is left, for this process, of the time that the VM may take jobs; undefined = no end. */
+  readonly lifetimeLeftMs?: number;
 }
 
 /** The runner as others know it; nothing of it is secret. */
@@ -51,10 +56,14 @@ export interface Owed {
   readonly type: "drain" | "shutdown";
 }
 
-/** How it will end, once the way out has begun. */
-export interface Ending {
+/** What is told and returned at the very end. */
+export interface LastEnding {
   readonly reason: string;
   readonly exitCode: number;
+}
+
+/** How it will end, once the way out has begun. */
+export interface Ending extends LastEnding {
   readonly owed: readonly Owed[];
 }
 
@@ -137,6 +146,8 @@ export interface Found {
   /** Received by the process before and never finished. */
   readonly interrupted: readonly { readonly id: string; readonly type: string }[];
   readonly problems: readonly JsonObject[];
+  /** How the life was about to end. */
+  readonly ending?: LastEnding;
   /** The runner of the process before. */
   readonly runner?: FoundRunner;
   readonly job?: JobData;
@@ -151,9 +162,20 @@ export interface FoundRunner {
   readonly commandId?: string;
 }
 
-export type Timer = "alone" | "retry" | "listen" | "force" | "kill" | "gone" | "drain_again";
+export type Timer =
+  | "alone"
+  | "retry"
+  | "listen"
+  | "idle"
+  | "lifetime"
+  | "force"
+  | "kill"
+  | "gone"
+  | "drain_again";
 
 export type Input =
+  /** Somebody asks whether inputs are taken. */
+  | { readonly on: "probe" }
   | { readonly on: "checked"; readonly problem?: Problem }
   | { readonly on: "announced" }
   | { readonly on: "link_up" }
@@ -165,8 +187,18 @@ export type Input =
   /** Where the supervision has read to. In line with the observations, so that none is lost by a crash between. */
   | { readonly on: "recorded"; readonly record: RunnerRecord }
   | { readonly on: "observed"; readonly observation: JobObservation }
+  | { readonly on: "news"; readonly news: RunnerNews }
   | { readonly on: "runner_exited"; readonly exit: RunnerExit }
   | { readonly on: "runner_drained"; readonly outcome: DrainOutcome }
+  /** The machine runs out of something; said once for each time. */
+  | {
+      readonly on: "low";
+      readonly resource: "disk" | "memory";
+      readonly freeMib: number;
+      readonly neededMib: number;
+    }
+  /** The cloud will take the machine away. */
+  | { readonly on: "preempted"; readonly notice: PreemptionData }
   | { readonly on: "flushed" }
   | { readonly on: "last_words_said" }
   | { readonly on: "signal"; readonly count: number; readonly exitCode: number }
@@ -188,6 +220,7 @@ export type Effect =
       readonly commandId: string;
       readonly runner: RunnerIdentity;
       readonly material: RunnerMaterial;
+      readonly pin: RunnerPin;
     }
   | { readonly do: "drain_runner"; readonly verdict: Verdict }
   | { readonly do: "interrupt_runner" }

@@ -1,23 +1,20 @@
-import { readFile, stat } from "node:fs/promises";
 import { hideValue } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
+import { watchFile } from "./watched-file.ts";
 
 /** Gives the content of the token file, read again when the file changes; undefined when no path is given. */
 export function createBearerToken(path: string | undefined): () => Promise<string | undefined> {
-  let seen = "";
+  if (path === undefined) return () => Promise.resolve(undefined);
+  const file = watchFile(path);
   let token: string | undefined;
   let forget = (): void => {};
   return async () => {
-    if (path === undefined) return undefined;
     try {
-      const { mtimeMs, size, ino } = await stat(path);
-      const version = `${mtimeMs} ${size} ${ino}`;
-      if (token === undefined || version !== seen) {
-        const text = (await readFile(path, "utf8")).trim();
-        // What no header can carry would end the process deep inside of node, and an empty one means nothing.
-        if (!/^[!-~]+$/.test(text)) throw new Error("it does not hold one token");
+      const text = (await file.read()).trim();
+      // What no header can carry would end the process deep inside of node, and an empty one means nothing.
+      if (!/^[!-~]+$/.test(text)) throw new Error("it does not hold one token");
+      if (text !== token) {
         token = text;
-        seen = version;
         forget();
         forget = hideValue(token);
       }

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createFrameReader, parseGrpcEndpoint } from "./grpc-call.ts";
+import { parseGrpcEndpoint, resolveGrpcEndpoint } from "./endpoint.ts";
+import { createFrameReader } from "./grpc-frames.ts";
 
 const frame = (bytes: Uint8Array, flag = 0): Buffer => {
   const head = Buffer.alloc(5);
@@ -38,4 +39,13 @@ test("an endpoint is host:port or a URL", () => {
   expect(parseGrpcEndpoint("https://c.example").origin).toBe("https://c.example");
   for (const wrong of ["ftp://x", "http://", "a b"])
     expect(() => parseGrpcEndpoint(wrong)).toThrow(/grpc_endpoint/);
+});
+
+test("a gRPC endpoint without a scheme is as safe as the HTTP endpoint, and the same host without any", () => {
+  expect(resolveGrpcEndpoint("c:50051", "https://c.example")).toBe("https://c:50051");
+  expect(resolveGrpcEndpoint("c:50051", "http://c.example")).toBe("http://c:50051");
+  expect(resolveGrpcEndpoint("c:50051", undefined)).toBe("http://c:50051");
+  expect(resolveGrpcEndpoint("http://c:50051", "https://c.example")).toBe("http://c:50051");
+  expect(resolveGrpcEndpoint(undefined, "https://c.example:8443/mig")).toBe("https://c.example:8443");
+  expect(resolveGrpcEndpoint(undefined, undefined)).toBeUndefined();
 });

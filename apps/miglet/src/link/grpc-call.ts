@@ -1,24 +1,34 @@
-import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
-import { MigError } from "@mig/lifecycle";
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect,
+  constants,
+  type IncomingHttpHeaders,
+} from "node:http2";
+import { type ErrorCode, MigError } from "@mig/lifecycle";
+import { maybe } from "@mig/protocol";
 import { AGENT_STREAM_PATH } from "@mig/protocol/proto";
+import { boundHint } from "./bound-hint.ts";
+import { parseGrpcEndpoint } from "./endpoint.ts";
+import { explainFailure } from "./explain-failure.ts";
+import { createFrameReader, frameOf } from "./grpc-frames.ts";
+import { readRetryAfter } from "./http-answer.ts";
+import { openSocket } from "./open-socket.ts";
+import type { TlsMaterial } from "./tls-material.ts";
 
-const receiveBytesMax = 4 * 1024 * 1024;
 const sendBytesMax = 4 * 1024 * 1024;
-
-export interface GrpcEnd {
-  /** Of the call; undefined when the connection broke before the server said anything. */
-  status: number | undefined;
-  message: string;
-}
+const lastWordsMs = 250;
+/** Of a server that speaks TLS and did not take part in the negotiation. */
+const noHttp2 = new Error("h2 is not supported");
 
 export interface GrpcCallSettings {
-  /** "http://host:port", "https://host:port" or "host:port" (plaintext). */
+  /** "https://host:port", "http://host:port" or "host:port" (plaintext). */
   endpoint: string;
   token: string | undefined;
-  ca?: string | undefined;
+  tls: TlsMaterial;
   onMessage(bytes: Uint8Array): void;
   /** Once, whatever ended the call. */
-  onEnd(end: GrpcEnd): void;
+  onEnd(reason: MigError): void;
 }
 
 export interface GrpcCall {
@@ -36,13 +46,17 @@ export interface GrpcCall {
  * (go-agent-wire §15), and heartbeats tell the same. HTTP/2 flow control is node's: it reads on as we consume.
  */
 export function startGrpcCall(settings: GrpcCallSettings): GrpcCall {
+  const { onMessage, onEnd, token } = settings;
   const url = parseGrpcEndpoint(settings.endpoint);
   let hasEnded = false;
+  let hasAnswered = false;
   let status: number | undefined;
   let words = "";
-  const session: ClientHttp2Session = connect(url.origin, {
-    ...(settings.ca === undefined ? {} : { ca: settings.ca }),
-  });
+  let retryAfterMs: number | undefined;
+  const socket = openSocket(url, settings.tls);
+  // The session hears its errors; one that comes after the session must not end the process.
+  socket.on("error", () => {});
+  const session: ClientHttp2Session = connect(url.origin, { createConnection: () => socket });
   const stream: ClientHttp2Stream = session.request({
     ":method": "POST",
     ":path": AGENT_STREAM_PATH,
@@ -50,30 +64,60 @@ export function startGrpcCall(settings: GrpcCallSettings): GrpcCall {
     te: "trailers",
     "grpc-accept-encoding": "identity",
     "user-agent": "miglet",
-    ...(settings.token === undefined ? {} : { authorization: `Bearer ${settings.token}` }),
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
   });
 
   const end = (why?: string): void => {
     if (hasEnded) return;
     hasEnded = true;
-    settings.onEnd({ status, message: words === "" ? (why ?? "the stream ended") : words });
-    if (!stream.closed) stream.close(constants.NGHTTP2_CANCEL);
-    session.close();
-    // A peer that does not answer must not keep the socket for ever.
-    const timer = setTimeout(() => session.destroy(), 1000);
-    timer.unref();
-    session.once("close", () => clearTimeout(timer));
+    // A server that speaks something else closes the connection, and node calls that a proper end.
+    const silent = "the connection ended before anything was said: check whether it speaks gRPC, and TLS";
+    const said = words === "" ? (why ?? (hasAnswered ? "the stream ended" : silent)) : words;
+    const code = status === undefined ? undefined : codeOfStatus[status];
+    const at = status === undefined ? "" : ` (status ${status})`;
+    onEnd(
+      new MigError(code ?? "controller_unreachable", `The stream to ${url.host} ended${at}: ${said}.`, {
+        ...maybe("retryAfterMs", retryAfterMs),
+      }),
+    );
+    shut();
   };
-  const note = (headers: Readonly<Record<string, unknown>>): void => {
+  const shut = (): void => {
+    const destroy = (): void => {
+      session.destroy();
+      socket.destroy();
+    };
+    // A server that listens hears that the call is cancelled; one that does not must not keep the socket.
+    const timer = setTimeout(destroy, hasAnswered && !stream.closed ? lastWordsMs : 0);
+    stream.once("close", () => {
+      clearTimeout(timer);
+      setImmediate(destroy);
+    });
+    if (!stream.closed) stream.close(constants.NGHTTP2_CANCEL);
+  };
+  let streamFailure: string | undefined;
+  /** When it ends because the connection broke, the session says why, and always a moment later. */
+  const endOfStream = (): void => {
+    if (hasEnded) return;
+    if (!session.destroyed && !session.closed) end(streamFailure);
+    else setTimeout(() => end(streamFailure), lastWordsMs).unref();
+  };
+  const note = (headers: IncomingHttpHeaders): void => {
+    hasAnswered = true;
     const said = headers["grpc-status"];
-    if (typeof said === "string") status = Number(said);
+    if (typeof said === "string" && /^\d{1,3}$/.test(said)) status = Number(said);
     const message = headers["grpc-message"];
-    if (typeof message === "string") words = decodeWords(message);
+    if (typeof message === "string") words = decodeWords(message).slice(0, 1024);
+    const pushback = Number(headers["grpc-retry-pushback-ms"] ?? Number.NaN);
+    retryAfterMs = boundHint(Number.isNaN(pushback) ? readRetryAfter(headers) : pushback) ?? retryAfterMs;
   };
 
-  const frames = createFrameReader(settings.onMessage);
-  session.on("error", (error) => end(error.message));
-  session.on("close", () => end("the connection closed"));
+  const frames = createFrameReader(onMessage);
+  session.on("connect", () => {
+    if (url.protocol === "https:" && session.alpnProtocol !== "h2") end(explainFailure(noHttp2));
+  });
+  session.on("error", (error) => end(explainFailure(error)));
+  session.on("close", () => end(streamFailure));
   stream.on("response", (headers) => {
     note(headers);
     const http = Number(headers[":status"] ?? 0);
@@ -84,9 +128,12 @@ export function startGrpcCall(settings: GrpcCallSettings): GrpcCall {
     const problem = hasEnded ? undefined : frames(chunk);
     if (problem !== undefined) end(problem);
   });
-  stream.on("end", () => setImmediate(end));
-  stream.on("close", () => end());
-  stream.on("error", (error) => end(error.message));
+  stream.on("end", () => setImmediate(endOfStream));
+  stream.on("close", endOfStream);
+  stream.on("error", (error) => {
+    streamFailure = explainFailure(error);
+    endOfStream();
+  });
 
   return {
     send(bytes) {
@@ -97,12 +144,8 @@ export function startGrpcCall(settings: GrpcCallSettings): GrpcCall {
           new MigError("controller_unreachable", "The stream was stuck and is given up."),
         );
       }
-      const frame = Buffer.allocUnsafe(5 + bytes.length);
-      frame[0] = 0;
-      frame.writeUInt32BE(bytes.length, 1);
-      frame.set(bytes, 5);
       return new Promise((resolve, reject) => {
-        stream.write(frame, (error) => {
+        stream.write(frameOf(bytes), (error) => {
           if (error === null || error === undefined) resolve();
           else reject(new MigError("controller_unreachable", "The stream broke.", { cause: error }));
         });
@@ -113,45 +156,8 @@ export function startGrpcCall(settings: GrpcCallSettings): GrpcCall {
   };
 }
 
-export function parseGrpcEndpoint(endpoint: string): URL {
-  try {
-    const url = new URL(/^[a-z]+:\/\//i.test(endpoint) ? endpoint : `http://${endpoint}`);
-    if (/^https?:$/.test(url.protocol)) return url;
-  } catch {
-    // Said below.
-  }
-  throw new MigError("settings_invalid", `controller.grpc_endpoint "${endpoint}" is not host:port or a URL.`);
-}
-
-/** Splits what arrives into messages; answers what is wrong with it, or undefined. */
-export function createFrameReader(
-  onMessage: (bytes: Uint8Array) => void,
-): (chunk: Buffer) => string | undefined {
-  let chunks: Buffer[] = [];
-  let size = 0;
-  return (chunk) => {
-    chunks.push(chunk);
-    size += chunk.length;
-    while (size >= 5) {
-      const head = peek(chunks, 5);
-      if (head[0] !== 0) return "a compressed message came, though none was asked for";
-      const length = head.readUInt32BE(1);
-      if (length > receiveBytesMax) return `a message of ${length} bytes is over the limit`;
-      if (size < 5 + length) return undefined;
-      const all = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
-      const rest = all.subarray(5 + length);
-      chunks = rest.length === 0 ? [] : [rest];
-      size = rest.length;
-      onMessage(all.subarray(5, 5 + length));
-    }
-    return undefined;
-  };
-}
-
-function peek(chunks: readonly Buffer[], length: number): Buffer {
-  const [first] = chunks;
-  return first !== undefined && first.length >= length ? first : Buffer.concat(chunks).subarray(0, length);
-}
+/** gRPC statuses that say something about this VM; every other end means: come back later. */
+const codeOfStatus: Readonly<Record<number, ErrorCode>> = { 7: "forbidden", 16: "unauthenticated" };
 
 function decodeWords(percentEncoded: string): string {
   try {

@@ -1,24 +1,30 @@
 import { type Clock, type Log, systemClock } from "@mig/kit";
-import { type ErrorCode, MigError } from "@mig/lifecycle";
+import { MigError } from "@mig/lifecycle";
 import {
   type AgentMessage,
   type ControllerMessage,
   type EventAck,
   type GoAway,
   type HeartbeatReply,
+  maybe,
   PROTOCOL_VERSION,
   type VmEvent,
 } from "@mig/protocol";
 import { decodeControllerMessage, encodeAgentMessage } from "@mig/protocol/proto";
 import { boundHint } from "./bound-hint.ts";
-import { type GrpcCall, type GrpcEnd, startGrpcCall } from "./grpc-call.ts";
+import type { ControllerClock } from "./controller-clock.ts";
+import { EventBatch } from "./event-batch.ts";
+import { type GrpcCall, startGrpcCall } from "./grpc-call.ts";
 import type { Link, LinkUp, OpenLinkListener, Speaker } from "./link.ts";
+import type { TlsMaterial, TlsSource } from "./tls-material.ts";
 
 export interface GrpcLinkSettings {
   endpoint: string;
   speaker: Speaker;
   bearer?: (() => Promise<string | undefined>) | undefined;
-  ca?: string | undefined;
+  tls?: TlsSource | undefined;
+  /** Learns the controller's time from connect and heartbeats. */
+  controllerClock?: ControllerClock | undefined;
   connectMs: number;
   answerMs: number;
   log: Log;
@@ -30,20 +36,13 @@ export async function openGrpcLink(
   settings: GrpcLinkSettings,
   listener: OpenLinkListener,
 ): Promise<{ link: Link; up: LinkUp }> {
-  const token = await settings.bearer?.();
+  const access = { token: await settings.bearer?.(), tls: (await settings.tls?.()) ?? {} };
   return new Promise((resolve, reject) => {
-    const link = new GrpcLink(settings, listener, token, (outcome) => {
+    const link = new GrpcLink(settings, listener, access, (outcome) => {
       if (outcome instanceof MigError) reject(outcome);
       else resolve({ link, up: outcome });
     });
   });
-}
-
-interface Batch {
-  incarnation: string | undefined;
-  lastSeq: number;
-  ack: EventAck | undefined;
-  settle(outcome: EventAck | MigError): void;
 }
 
 /**
@@ -61,34 +60,37 @@ class GrpcLink implements Link {
   #state: "connecting" | "up" | "down" = "connecting";
   #isClosing = false;
   #protocolVersion = 0;
-  #batch: Batch | undefined;
+  readonly #batch: EventBatch;
   #beat: ((reply: HeartbeatReply | MigError) => void) | undefined;
   #goAway: GoAway | undefined;
   readonly #ended: Promise<void>;
   #markEnded = (): void => {};
-  #cancelConnect: () => void;
+  /** Of what waits for the server: its answer to `connect`, later the end that it has announced. */
+  #cancelDeadline: () => void;
+  readonly #connectSentMs: number;
 
   constructor(
     settings: GrpcLinkSettings,
     listener: OpenLinkListener,
-    token: string | undefined,
+    access: { token: string | undefined; tls: TlsMaterial },
     opened: (outcome: LinkUp | MigError) => void,
   ) {
     this.#settings = settings;
     this.#listener = listener;
     this.#clock = settings.clock ?? systemClock;
     this.#opened = opened;
+    this.#batch = new EventBatch(this.#clock, settings.answerMs * 3);
+    this.#connectSentMs = this.#clock.monotonicMs();
     this.#ended = new Promise((resolve) => {
       this.#markEnded = resolve;
     });
     this.#call = startGrpcCall({
       endpoint: settings.endpoint,
-      token,
-      ca: settings.ca,
+      ...access,
       onMessage: (bytes) => this.#receive(bytes),
-      onEnd: (end) => this.#end(reasonOf(end, settings.endpoint)),
+      onEnd: (reason) => this.#end(reason),
     });
-    this.#cancelConnect = this.#clock.after(settings.connectMs, () =>
+    this.#cancelDeadline = this.#clock.after(settings.connectMs, () =>
       this.#end(
         unreachable(`${settings.endpoint} did not accept the stream within ${settings.connectMs} ms`),
       ),
@@ -99,7 +101,7 @@ class GrpcLink implements Link {
       connect: {
         vmId: speaker.vmId,
         poolId: speaker.poolId,
-        ...(speaker.orgId === undefined ? {} : { orgId: speaker.orgId }),
+        ...maybe("orgId", speaker.orgId),
         version: speaker.version,
         incarnation: speaker.incarnation,
         protocolVersion: PROTOCOL_VERSION,
@@ -108,39 +110,10 @@ class GrpcLink implements Link {
     }).catch(() => {}); // The end of the call says why.
   }
 
-  async sendEvents(events: readonly VmEvent[]): Promise<EventAck> {
-    const first = events[0];
-    const lastSeq = events.at(-1)?.seq ?? 0;
-    if (this.#batch !== undefined) throw unreachable("another batch is still unanswered");
-    let settle: Batch["settle"] = () => {};
-    const answered = new Promise<EventAck>((resolve, reject) => {
-      settle = (outcome) => {
-        if (this.#batch?.settle === settle) this.#batch = undefined;
-        if (outcome instanceof MigError) reject(outcome);
-        else resolve(outcome);
-      };
-    });
-    const batch: Batch = { incarnation: first?.incarnation, lastSeq, ack: undefined, settle };
-    this.#batch = batch;
-    // From before the first byte: a peer that does not read may never let the last one go.
-    const cancel = this.#clock.after(this.#settings.answerMs * 3, () =>
-      settle(batch.ack ?? unreachable("the events were not acknowledged in time")),
+  sendEvents(events: readonly VmEvent[]): Promise<EventAck> {
+    return this.#batch.carry(events, this.#protocolVersion > 0, (event) =>
+      this.#send({ kind: "event", event }),
     );
-    const send = async (): Promise<void> => {
-      for (const event of events) {
-        if (this.#batch !== batch) return;
-        await this.#send({ kind: "event", event });
-      }
-      // A controller from before MIG acknowledges no event: written is all there is to know.
-      if (this.#protocolVersion === 0)
-        settle({ incarnation: first?.incarnation ?? "", upToSeq: lastSeq, rejected: [] });
-    };
-    send().catch((error: unknown) =>
-      settle(
-        error instanceof MigError ? error : unreachable(`the events could not be sent: ${String(error)}`),
-      ),
-    );
-    return answered.finally(cancel);
   }
 
   async sendHeartbeat(heartbeat: Parameters<Link["sendHeartbeat"]>[0]): Promise<HeartbeatReply | undefined> {
@@ -150,6 +123,7 @@ class GrpcLink implements Link {
     const cancel = this.#clock.after(answerMs, () =>
       this.#end(unreachable(`the heartbeat was not answered within ${answerMs} ms`)),
     );
+    const sentAtMs = this.#clock.monotonicMs();
     try {
       const answered = new Promise<HeartbeatReply>((resolve, reject) => {
         this.#beat = (outcome) => {
@@ -160,7 +134,10 @@ class GrpcLink implements Link {
       });
       answered.catch(() => {}); // A send that fails first tells the caller.
       await this.#send({ kind: "heartbeat", heartbeat });
-      return this.#protocolVersion === 0 ? undefined : await answered;
+      if (this.#protocolVersion === 0) return undefined;
+      const reply = await answered;
+      this.#settings.controllerClock?.note(sentAtMs, reply.serverTimeMs);
+      return reply;
     } finally {
       cancel();
     }
@@ -200,7 +177,7 @@ class GrpcLink implements Link {
         this.#listener.onCommand(message.command);
         break;
       case "event_ack":
-        this.#acknowledge(message.ack);
+        this.#batch.acknowledge(message.ack);
         break;
       case "heartbeat_ack":
         this.#beat?.(message.reply);
@@ -208,6 +185,7 @@ class GrpcLink implements Link {
       case "go_away":
         this.#goAway = message.goAway;
         this.#listener.onGoAway(message.goAway);
+        this.#expectEnd(message.goAway);
         break;
       case "error":
         this.#settings.log.warn({ ...message.error }, "The controller reports an error.");
@@ -217,12 +195,13 @@ class GrpcLink implements Link {
 
   #accept(reply: Extract<ControllerMessage, { kind: "connect_ack" }>["reply"]): void {
     if (this.#state !== "connecting") return;
+    this.#settings.controllerClock?.note(this.#connectSentMs, reply.serverTimeMs);
     if (!reply.accepted) {
       this.#end(new MigError("controller_refused", reply.message));
       return;
     }
     this.#state = "up";
-    this.#cancelConnect();
+    this.#cancelDeadline();
     this.#protocolVersion = reply.protocolVersion;
     this.#opened({
       channel: "grpc",
@@ -233,18 +212,14 @@ class GrpcLink implements Link {
     });
   }
 
-  #acknowledge(ack: EventAck): void {
-    const batch = this.#batch;
-    if (batch === undefined) return;
-    if (ack.incarnation !== "" && batch.incarnation !== undefined && ack.incarnation !== batch.incarnation)
-      return;
-    batch.ack = {
-      ...ack,
-      upToSeq: Math.max(ack.upToSeq, batch.ack?.upToSeq ?? 0),
-      rejected: [...(batch.ack?.rejected ?? []), ...ack.rejected],
-    };
-    if (batch.ack.upToSeq >= batch.lastSeq || ack.rejected.some((one) => !one.permanent))
-      batch.settle(batch.ack);
+  /** The server ends the stream itself; one that forgets to, or is gone by then, must not hold the agent. */
+  #expectEnd({ reason, deadlineMs }: GoAway): void {
+    if (this.#state !== "up") return;
+    this.#cancelDeadline();
+    const withinMs = (boundHint(deadlineMs) ?? 0) + this.#settings.answerMs;
+    this.#cancelDeadline = this.#clock.after(withinMs, () =>
+      this.#end(unreachable(`the controller said go (${reason}) and did not end the stream`)),
+    );
   }
 
   #end(why: MigError): void {
@@ -256,12 +231,12 @@ class GrpcLink implements Link {
         ? why
         : new MigError(why.code, `${why.message} (${this.#goAway.reason})`, {
             cause: why,
-            retryAfterMs: hintMs,
+            retryAfterMs: Math.max(hintMs, why.retryAfterMs ?? 0),
           });
     this.#state = "down";
-    this.#cancelConnect();
+    this.#cancelDeadline();
     this.#call.destroy();
-    this.#batch?.settle(reason);
+    this.#batch.fail(reason);
     this.#beat?.(reason);
     this.#markEnded();
     if (!wasUp) this.#opened(reason);
@@ -270,15 +245,3 @@ class GrpcLink implements Link {
 }
 
 const unreachable = (message: string): MigError => new MigError("controller_unreachable", message);
-
-/** gRPC statuses that say something about this VM; every other end means: come back later. */
-const codeOfStatus: Readonly<Record<number, ErrorCode>> = { 7: "forbidden", 16: "unauthenticated" };
-
-function reasonOf(end: GrpcEnd, endpoint: string): MigError {
-  const code = end.status === undefined ? undefined : codeOfStatus[end.status];
-  const status = end.status === undefined ? "" : ` (status ${end.status})`;
-  return new MigError(
-    code ?? "controller_unreachable",
-    `The stream to ${endpoint} ended${status}: ${end.message}.`,
-  );
-}

@@ -14,19 +14,28 @@ import {
   type JsonObject,
   PROTOCOL_VERSION,
   readNumber,
+  readText,
   toJsonObject,
   type VmEvent,
 } from "@mig/protocol";
+import type { ControllerClock } from "./controller-clock.ts";
+import { createHoldOff } from "./hold-off.ts";
 import { createHttpClient } from "./http-request.ts";
+import { pathSegment } from "./path-segment.ts";
+import type { TlsSource } from "./tls-material.ts";
 
 export interface HttpCallSettings {
-  /** "http://host:port" or with a path. */
+  /** "https://host:port" or with a path. */
   endpoint: string;
   vmId: string;
   incarnation: string;
   bearer?: () => Promise<string | undefined>;
-  ca?: string;
+  tls?: TlsSource | undefined;
   timeoutMs?: number;
+  /** For a heartbeat, which a controller answers from memory; what waits longer has met a dead connection. */
+  heartbeatMs?: number;
+  /** Learns the controller's time from heartbeats and the header Date. */
+  controllerClock?: ControllerClock | undefined;
   log: Log;
   clock?: Clock;
 }
@@ -40,15 +49,28 @@ export interface HttpCalls {
   answerCommand(answer: CommandAnswer): Promise<void>;
   /** The grant's JSON, keys as on the wire. */
   requestRegistrationToken(body: JsonObject): Promise<JsonObject>;
+  /** Asks the controller to have GitHub let this VM's runner go. */
+  releaseRunner(): Promise<"removed" | "busy" | "unknown">;
   close(): void;
 }
 
+/** A held request that brings nothing is answered by then; later means that the connection is dead. */
+const pollSlackMsMax = 5_000;
+/** A heartbeat costs the controller next to nothing, and a VM that is silent for two minutes is written off. */
+const heartbeatHoldMsMax = 30_000;
+
+/** GitHub is asked meanwhile. A drain that waits for longer goes by what the agent sees itself. */
+const releaseMs = 10_000;
+
 export function createHttpCalls(settings: HttpCallSettings): HttpCalls {
-  const { vmId, incarnation, log, clock = systemClock, timeoutMs = 30_000 } = settings;
+  const { vmId, incarnation, log, controllerClock, clock = systemClock, timeoutMs = 30_000 } = settings;
+  const pollSlackMs = Math.min(timeoutMs, pollSlackMsMax);
+  const heartbeatMs = Math.min(timeoutMs, settings.heartbeatMs ?? 10_000);
   const client = createHttpClient(settings);
-  const vm = `/api/v1/vms/${encodeURIComponent(vmId)}`;
-  const post = (path: string, body: unknown): Promise<unknown> =>
-    client.call({ method: "POST", path: vm + path, body, timeoutMs });
+  const holdOff = createHoldOff(clock);
+  const vm = `/api/v1/vms/${pathSegment(vmId)}`;
+  const post = (kind: string, path: string, body: unknown): Promise<unknown> =>
+    holdOff.run(kind, () => client.call({ method: "POST", path: vm + path, body, timeoutMs }));
   let takesBatches = true;
 
   return {
@@ -59,14 +81,23 @@ export function createHttpCalls(settings: HttpCallSettings): HttpCalls {
       const [first] = batch;
       if (first === undefined) return { incarnation, upToSeq: 0, rejected: [] };
       const body = batch.length === 1 ? eventToJson(first) : { events: batch.map(eventToJson) };
-      const answer = asObject(await post("/events", body)) ?? {};
+      const answer = asObject(await post("events", "/events", body)) ?? {};
       if (readNumber(answer, "up_to_seq") !== undefined) return eventAckFromJson(answer);
       takesBatches = false;
       const upToSeq = batch.length === 1 ? (first.seq ?? 0) : (first.seq ?? 1) - 1;
       return { incarnation: first.incarnation ?? incarnation, upToSeq, rejected: [] };
     },
     async postHeartbeat(beat) {
-      const answer = asObject(await post("/heartbeat", heartbeatToJson(beat))) ?? {};
+      const call = {
+        method: "POST",
+        path: `${vm}/heartbeat`,
+        body: heartbeatToJson(beat),
+        timeoutMs: heartbeatMs,
+      } as const;
+      const sentAtMs = clock.monotonicMs();
+      const answer =
+        asObject(await holdOff.run("heartbeat", () => client.call(call), heartbeatHoldMsMax)) ?? {};
+      controllerClock?.note(sentAtMs, readNumber(answer, "server_time_ms") ?? 0);
       const nextIntervalMs = readNumber(answer, "next_interval_ms");
       if (nextIntervalMs === undefined) return undefined;
       return { nextIntervalMs, serverTimeMs: readNumber(answer, "server_time_ms") ?? clock.nowMs() };
@@ -78,12 +109,10 @@ export function createHttpCalls(settings: HttpCallSettings): HttpCalls {
         miglet_state: migletState,
         protocol_version: String(PROTOCOL_VERSION),
       });
-      const answer = await client.call({
-        method: "GET",
-        path: `${vm}/commands?${query}`,
-        timeoutMs: waitMs + 15_000,
-        signal,
-      });
+      const path = `${vm}/commands?${query}`;
+      const answer = await holdOff.run("commands", () =>
+        client.call({ method: "GET", path, timeoutMs: Math.max(heartbeatMs, waitMs + pollSlackMs), signal }),
+      );
       // Sample controllers from before MIG answer `commands: null` (go-agent-wire §15).
       const list = asObject(answer)?.["commands"];
       return (Array.isArray(list) ? list : []).flatMap((item: unknown) => {
@@ -96,10 +125,18 @@ export function createHttpCalls(settings: HttpCallSettings): HttpCalls {
       });
     },
     async answerCommand(answer) {
-      await post(`/commands/${encodeURIComponent(answer.commandId)}/ack`, answerToJson(answer));
+      await post("answers", `/commands/${pathSegment(answer.commandId)}/ack`, answerToJson(answer));
     },
     async requestRegistrationToken(body) {
-      return toJsonObject(await post("/registration-token", body));
+      return toJsonObject(await post("registration", "/registration-token", body));
+    },
+    async releaseRunner() {
+      const call = { method: "POST", path: `${vm}/runner/release`, body: {}, timeoutMs: releaseMs } as const;
+      const said = readText(
+        asObject(await holdOff.run("release", () => client.call(call))) ?? {},
+        "registration",
+      );
+      return said === "removed" || said === "busy" ? said : "unknown";
     },
     close: () => client.close(),
   };

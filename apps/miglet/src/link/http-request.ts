@@ -1,14 +1,20 @@
-import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from "node:http";
+import { Agent as HttpAgent, request as requestHttp } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
-import { type ErrorCode, errorCodes, MigError } from "@mig/lifecycle";
-import { asObject, limits, readNumber, readText } from "@mig/protocol";
-import { boundHint } from "./bound-hint.ts";
+import { type Clock, systemClock } from "@mig/kit";
+import { MigError } from "@mig/lifecycle";
+import type { ControllerClock } from "./controller-clock.ts";
+import { parseEndpoint } from "./endpoint.ts";
+import { explainFailure } from "./explain-failure.ts";
+import { errorOf, type HttpAnswer, parseBody, readAnswer } from "./http-answer.ts";
+import { type TlsSource, tlsRules } from "./tls-material.ts";
 
 export interface HttpClientSettings {
   endpoint: string;
   bearer?: (() => Promise<string | undefined>) | undefined;
-  /** PEM of a private certificate authority. */
-  ca?: string | undefined;
+  tls?: TlsSource | undefined;
+  /** Learns the server's time from the header Date. */
+  controllerClock?: ControllerClock | undefined;
+  clock?: Clock | undefined;
 }
 
 export interface HttpCall {
@@ -16,6 +22,7 @@ export interface HttpCall {
   /** Below the endpoint, with a leading slash; already escaped. */
   path: string;
   body?: unknown;
+  /** From connecting to the last byte, redirects included. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
 }
@@ -26,30 +33,37 @@ export interface HttpClient {
   close(): void;
 }
 
+const redirectsMax = 3;
+/** Shorter than what common balancers and proxies grant an idle connection. */
+const idleMs = 50_000;
+
 /**
  * HTTP on node:http alone, because fetch costs 13 MB on the VM (agent-runtime.md). One kept-alive connection at a
- * time beside the held poll; answers are bounded; redirects are followed only within the same host.
+ * time beside the held poll; answers are bounded; redirects are followed only within the same host and scheme, so that
+ * nobody can lead the token to another host or into the clear.
  */
 export function createHttpClient(settings: HttpClientSettings): HttpClient {
+  const { bearer, tls, controllerClock, clock = systemClock } = settings;
   const base = parseEndpoint(settings.endpoint);
   const isTls = base.protocol === "https:";
-  const options = { keepAlive: true, maxSockets: 4, maxFreeSockets: 2, timeout: 60_000 };
-  const agent = isTls
-    ? new HttpsAgent({ ...options, ...(settings.ca === undefined ? {} : { ca: settings.ca }) })
-    : new HttpAgent(options);
+  const options = { keepAlive: true, maxSockets: 4, maxFreeSockets: 2, timeout: idleMs };
+  // No session is resumed: that would skip the check of a certificate whose authority may have been withdrawn.
+  const agent = isTls ? new HttpsAgent({ ...options, maxCachedSessions: 0 }) : new HttpAgent(options);
 
-  const send = async (call: HttpCall, url: URL, redirects: number): Promise<unknown> => {
-    const token = await settings.bearer?.();
+  const exchange = async (call: HttpCall, url: URL, leftMs: number): Promise<HttpAnswer> => {
+    const token = await bearer?.();
+    const material = isTls ? { ...(await tls?.()), ...tlsRules } : {};
     const payload = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
-    const signals = [
-      AbortSignal.timeout(call.timeoutMs),
-      ...(call.signal === undefined ? [] : [call.signal]),
-    ];
-    const answer = await new Promise<{ message: IncomingMessage; text: string }>((resolve, reject) => {
+    const { signal } = call;
+    return new Promise<HttpAnswer>((resolve, reject) => {
+      let hasBegun = false;
+      let wasKept = false;
+      const sentAtMs = clock.monotonicMs();
       const request = (isTls ? requestHttps : requestHttp)(url, {
         method: call.method,
         agent,
-        signal: AbortSignal.any(signals),
+        // Part of the name under which the agent keeps a connection: new material means a new connection.
+        ...material,
         headers: {
           accept: "application/json",
           ...(payload === undefined
@@ -58,115 +72,94 @@ export function createHttpClient(settings: HttpClientSettings): HttpClient {
           ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         },
       });
-      request.on("error", reject);
+      const giveUp = (why: string): void => {
+        fail(new MigError("controller_unreachable", `The request to ${url.host} failed: ${why}.`));
+        request.destroy();
+      };
+      const abort = (): void => giveUp("was given up");
+      const cancel = clock.after(leftMs, () => giveUp(`it was not answered within ${call.timeoutMs} ms`));
+      const settle = (): void => {
+        cancel();
+        signal?.removeEventListener("abort", abort);
+      };
+      const fail = (error: unknown): void => {
+        settle();
+        reject(wasKept ? new KeptConnectionLost(error) : error);
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      if (signal?.aborted === true) abort();
+      request.on("error", (error: NodeJS.ErrnoException) => {
+        wasKept = !hasBegun && request.reusedSocket && /^(?:ECONNRESET|EPIPE)$/.test(error.code ?? "");
+        fail(error);
+      });
       request.on("response", (message) => {
-        readBounded(message).then((text) => resolve({ message, text }), reject);
+        hasBegun = true;
+        readAnswer(message).then((answer) => {
+          controllerClock?.note(sentAtMs, Date.parse(answer.headers.date ?? ""), 1000);
+          settle();
+          resolve(answer);
+        }, fail);
       });
       request.end(payload);
-    }).catch((cause: unknown) => {
-      throw unreachable(url, cause, call.signal?.aborted === true);
     });
-    const status = answer.message.statusCode ?? 0;
-    const { location } = answer.message.headers;
-    if (status >= 301 && status <= 308 && status !== 304 && location !== undefined) {
-      const target = new URL(location, url);
-      if (target.host === url.host && target.protocol === url.protocol && redirects < 3)
-        return send(call, target, redirects + 1);
-      throw new MigError(
-        "controller_refused",
-        `${url.host} redirects to ${target.host}: only the configured host is asked.`,
-      );
-    }
-    if (status >= 200 && status < 300) return parseBody(answer.text, url);
-    throw errorOf(status, answer.message, answer.text, url);
   };
 
-  return {
-    call: (call) => send(call, new URL(base.pathname.replace(/\/+$/, "") + call.path, base), 0),
-    close: () => agent.destroy(),
-  };
-}
-
-export function parseEndpoint(endpoint: string): URL {
-  try {
-    const url = new URL(/^[a-z]+:\/\//i.test(endpoint) ? endpoint : `http://${endpoint}`);
-    if (/^https?:$/.test(url.protocol)) return url;
-  } catch {
-    // Said below.
-  }
-  throw new MigError("settings_invalid", `controller.endpoint "${endpoint}" is not an http or https URL.`);
-}
-
-async function readBounded(message: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of message as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > limits.messageBytesMax) {
-      message.destroy();
-      throw new MigError(
-        "payload_too_large",
-        `An answer of more than ${limits.messageBytesMax} bytes was cut off.`,
-      );
+  const call = async (call: HttpCall): Promise<unknown> => {
+    const startedMs = clock.monotonicMs();
+    let url = new URL(base.pathname.replace(/\/+$/, "") + call.path, base);
+    let hasBegunAgain = false;
+    for (let redirects = 0; ; ) {
+      const leftMs = Math.max(1, call.timeoutMs - (clock.monotonicMs() - startedMs));
+      let answer: HttpAnswer;
+      try {
+        answer = await exchange(call, url, leftMs);
+      } catch (error) {
+        // The server closed a connection that it had kept while we used it again: nothing has been said yet.
+        if (error instanceof KeptConnectionLost && !hasBegunAgain) {
+          hasBegunAgain = true;
+          continue;
+        }
+        throw unreachable(url, error instanceof KeptConnectionLost ? error.cause : error);
+      }
+      const target = redirectOf(answer, url);
+      if (target === undefined) {
+        if (answer.status >= 200 && answer.status < 300) return parseBody(answer.text, url);
+        throw errorOf(answer, url);
+      }
+      redirects += 1;
+      if (target.host !== url.host || target.protocol !== url.protocol || redirects > redirectsMax)
+        throw new MigError(
+          "controller_refused",
+          `${url.host} redirects to ${target.origin}: only the configured address is asked; set controller.endpoint to the right one.`,
+        );
+      url = target;
     }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
+  };
+  return { call, close: () => agent.destroy() };
 }
 
-function parseBody(text: string, url: URL): unknown {
-  if (text.trim() === "") return {};
+class KeptConnectionLost extends Error {
+  constructor(cause: unknown) {
+    super("the kept connection is gone", { cause });
+  }
+}
+
+function redirectOf({ status, headers }: HttpAnswer, url: URL): URL | undefined {
+  if (status < 301 || status > 308 || status === 304 || headers.location === undefined) return undefined;
   try {
-    return JSON.parse(text);
+    return new URL(headers.location, url);
   } catch (cause) {
-    throw new MigError("controller_unreachable", `${url.host} answered something that is not JSON.`, {
-      cause,
-    });
+    throw new MigError("controller_unreachable", `${url.host} redirects to no address.`, { cause });
   }
 }
 
-function unreachable(url: URL, cause: unknown, isAborted: boolean): MigError {
+function unreachable(url: URL, cause: unknown): MigError {
   if (cause instanceof MigError) return cause;
-  const why = isAborted ? "was given up" : cause instanceof Error ? cause.message : String(cause);
-  return new MigError("controller_unreachable", `The request to ${url.host} failed: ${why}.`, { cause });
-}
-
-const codeOfStatus: Readonly<Record<number, ErrorCode>> = {
-  400: "invalid_request",
-  401: "unauthenticated",
-  403: "forbidden",
-  404: "not_found",
-  409: "conflict",
-  410: "incarnation_lost",
-  413: "payload_too_large",
-  422: "refused",
-  429: "rate_limited",
-};
-
-function errorOf(status: number, message: IncomingMessage, text: string, url: URL): MigError {
-  let said: ReturnType<typeof asObject>;
-  try {
-    said = asObject(asObject(JSON.parse(text))?.["error"]);
-  } catch {
-    // Not one of our controllers, or a proxy between.
-  }
-  const saidCode = said === undefined ? undefined : readText(said, "code");
-  const code =
-    saidCode !== undefined && saidCode in errorCodes
-      ? (saidCode as ErrorCode)
-      : (codeOfStatus[status] ?? (status >= 500 ? "controller_unreachable" : "controller_refused"));
-  const retryAfterMs = boundHint(
-    (said === undefined ? undefined : readNumber(said, "retry_after_ms")) ??
-      hintOf(message.headers["retry-after"]),
+  return new MigError(
+    "controller_unreachable",
+    `The request to ${url.host} failed: ${explainFailure(cause)}.`,
+    {
+      cause,
+    },
   );
-  const words = (said === undefined ? undefined : readText(said, "message")) ?? `HTTP ${status}`;
-  return new MigError(code, `${url.host} answered ${status} to ${url.pathname}: ${words}`, {
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-  });
-}
-
-/** Retry-After in its form with seconds. */
-function hintOf(retryAfter: string | undefined): number | undefined {
-  if (retryAfter === undefined || !/^\d{1,9}$/.test(retryAfter)) return undefined;
-  return Number(retryAfter) * 1000;
 }

@@ -30,7 +30,8 @@ export interface InboxSettings {
   /** `ChosenLink.answer`; what cannot be sent is delivered again by the controller and answered then. */
   answer(answer: CommandAnswer): Promise<void>;
   log: Log;
-  clock?: Clock;
+  /** The controller's clock, as far as it is known: it was the controller who said until when a command is good. */
+  clock?: Pick<Clock, "nowMs">;
 }
 
 export interface Outcome {

@@ -24,6 +24,8 @@ export interface OutboxSettings {
   leftovers?: readonly Spool[];
   /** `ChosenLink.sendEvents`. */
   send(events: readonly VmEvent[]): Promise<EventAck>;
+  /** The trace that an event belongs to, as `traceparent` says it. */
+  traceOf?(eventId: string): string;
   /** Where permanently refused events are kept, up to a mebibyte. */
   deadLetterPath: string;
   retryFirstMs?: number;
@@ -73,15 +75,17 @@ export function createOutbox(settings: OutboxSettings): Outbox {
   let nudge = new AbortController();
 
   const append = async (type: EventType, data: JsonObject): Promise<VmEvent & { seq: number }> => {
+    const eventId = uuid7(clock.nowMs());
+    const traceparent = settings.traceOf?.(eventId);
     const draft = {
       type,
       vmId: speaker.vmId,
       poolId: speaker.poolId,
       ...maybe("orgId", speaker.orgId),
       incarnation: speaker.incarnation,
-      eventId: uuid7(clock.nowMs()),
+      eventId,
       occurredAtMs: clock.nowMs(),
-      data: boundData(data),
+      data: { ...boundData(data), ...maybe("traceparent", traceparent) },
     };
     const toldAs = settings.said?.find(type, data);
     if (toldAs !== undefined) {
@@ -92,6 +96,19 @@ export function createOutbox(settings: OutboxSettings): Outbox {
       draft,
       (seq) => settings.said?.note(type, data, seq) ?? Promise.resolve(),
     );
+    await tellOfSpool();
+    wake();
+    return event;
+  };
+
+  /** What the spool met; told when there is a next event, or when the disk turns. */
+  const tellOfSpool = async (): Promise<void> => {
+    for (const { degraded, reason } of spool.takeTurns())
+      await append("spool_degraded", {
+        degraded,
+        reason: reason.slice(0, 500),
+        in_memory: spool.figures().inMemory,
+      });
     for (const problem of spool.takeProblems()) {
       const { code = "spool_problem", ...rest } = problem;
       await append("error", {
@@ -102,9 +119,10 @@ export function createOutbox(settings: OutboxSettings): Outbox {
         ...rest,
       });
     }
-    wake();
-    return event;
   };
+  spool.onNews(() => {
+    tellOfSpool().catch((error: unknown) => log.warn({ error }, "What the spool met could not be told."));
+  });
 
   const wake = (): void => {
     nudge.abort();

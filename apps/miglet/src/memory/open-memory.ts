@@ -69,7 +69,17 @@ export async function openMemory(settings: MemorySettings): Promise<Memory> {
   const incarnation = resumed ? before.incarnation : `${bootId.slice(0, 8)}-${installId.slice(-12)}`;
   const state = createStateFile(
     statePath,
-    resumed ? before : { version: 1, installId, bootId, incarnation, state: "initializing", draining: false },
+    resumed
+      ? before
+      : {
+          version: 1,
+          installId,
+          bootId,
+          incarnation,
+          bornAtUptimeS: uptime(),
+          state: "initializing",
+          draining: false,
+        },
     log,
   );
   await state.change({});

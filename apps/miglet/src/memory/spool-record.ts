@@ -52,13 +52,21 @@ const critical = new Set([
   "vm_started",
   "vm_shutting_down",
   "vm_terminated",
+  "spool_degraded",
+  "preemption_notice",
 ]);
 
-export function rankOf(type: string): number {
+export function rankOf({ type, data }: Pick<VmEvent, "type" | "data">): number {
   if (type === "events_dropped") return ranks.dropped;
   if (type === "job_heartbeat") return ranks.job_heartbeat;
-  if (type === "error") return ranks.error;
+  // One that ends the agent is no diagnostic: it moves the VM to another state.
+  if (type === "error") return data["fatal"] === true ? ranks.critical : ranks.error;
   return critical.has(type) ? ranks.critical : ranks.other;
+}
+
+/** Synced to the disk before anybody hears that it was recorded. */
+export function isCritical(event: Pick<VmEvent, "type" | "data">): boolean {
+  return rankOf(event) === ranks.critical;
 }
 
 /** `events_dropped` in the place of these adjacent events, which may be stand-ins themselves. */

@@ -1,4 +1,4 @@
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { firstSeqOf, type VmEvent } from "@mig/protocol";
 import {
@@ -42,20 +42,26 @@ export function firstSeqOfPath(path: string): number {
 }
 
 export function entryOf(event: SpooledEvent, offset: number, bytes: number): Entry {
-  return { seq: event.seq, from: firstSeqOf(event) ?? event.seq, rank: rankOf(event.type), offset, bytes };
+  return { seq: event.seq, from: firstSeqOf(event) ?? event.seq, rank: rankOf(event), offset, bytes };
 }
 
-/** The events of these adjacent entries of one segment. What cannot be read any more becomes a stand-in. */
+/**
+ * The events of these adjacent entries of one segment. What cannot be read any more becomes a stand-in. `opened`: the
+ * segment's file, where its name may be gone.
+ */
 export async function readEntries(
   segment: Segment,
   entries: readonly Entry[],
   like: VmEvent,
+  opened?: FileHandle,
 ): Promise<SpooledEvent[]> {
   const first = entries[0];
   const last = entries.at(-1);
   if (first === undefined || last === undefined) return [];
   const start = first.offset;
-  const bytes = await readRange(segment, start, last.offset + last.bytes - start);
+  const length = last.offset + last.bytes - start;
+  const bytes =
+    opened === undefined ? await readRange(segment, start, length) : await readFully(opened, start, length);
   return entries.map((entry) => {
     const line = bytes.subarray(entry.offset - start, entry.offset - start + entry.bytes - 1);
     const event = decodeRecord(line);
@@ -65,25 +71,30 @@ export async function readEntries(
 
 async function readRange(segment: Segment, offset: number, length: number): Promise<Buffer> {
   if (segment.lines !== undefined) return Buffer.concat(segment.lines).subarray(offset, offset + length);
-  const bytes = Buffer.alloc(length);
-  let file: Awaited<ReturnType<typeof open>>;
+  let file: FileHandle;
   try {
     file = await open(segment.path, "r");
   } catch (error) {
     // Somebody removed the file: its events are gone, and saying so is all that is left.
-    if (/^ENO(ENT|TDIR)$/.test((error as NodeJS.ErrnoException).code ?? "")) return bytes;
+    if (/^ENO(ENT|TDIR)$/.test((error as NodeJS.ErrnoException).code ?? "")) return Buffer.alloc(length);
     throw error;
   }
   try {
-    for (let at = 0; at < length; ) {
-      const { bytesRead } = await file.read(bytes, at, length - at, offset + at);
-      if (bytesRead === 0) break;
-      at += bytesRead;
-    }
-    return bytes;
+    return await readFully(file, offset, length);
   } finally {
     await file.close();
   }
+}
+
+/** Zeros where the file ends early. */
+async function readFully(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; ) {
+    const { bytesRead } = await file.read(bytes, at, length - at, offset + at);
+    if (bytesRead === 0) break;
+    at += bytesRead;
+  }
+  return bytes;
 }
 
 /** Writes the lines of a segment in memory to its file, all or nothing. */
@@ -140,7 +151,7 @@ export async function withoutRanks(segment: Segment, rankMax: number, like: VmEv
     run = [];
   };
   for (const event of await readEntries(segment, segment.entries, like)) {
-    if (rankOf(event.type) <= rankMax) run.push(event);
+    if (rankOf(event) <= rankMax) run.push(event);
     else {
       endRun();
       kept.push(event);

@@ -1,22 +1,19 @@
-import { type FileHandle, mkdir, open, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { type Clock, type Log, systemClock } from "@mig/kit";
 import { type JsonObject, limits, type VmEvent } from "@mig/protocol";
-import { encodeRecord, rankOf, ranks, type SpooledEvent, standIn } from "./spool-record.ts";
+import { SpoolContents } from "./spool-contents.ts";
+import { SpoolFile } from "./spool-file.ts";
+import { encodeRecord, rankOf, type SpooledEvent, standIn } from "./spool-record.ts";
+import { makeRoom, type SpoolBounds } from "./spool-room.ts";
 import {
   addInMemory,
-  entryOf,
   firstSeqOfPath,
-  isStandInOnly,
-  isWorthThinning,
   loadSegment,
   persist,
-  readEntries,
   type Segment,
   segmentInMemory,
   segmentPath,
-  syncDirectory,
-  withoutRanks,
 } from "./spool-segment.ts";
 
 /** An event before the spool gives it its number. */
@@ -35,14 +32,28 @@ export interface SpoolSettings {
   clock?: Clock;
 }
 
+/** The disk began to refuse writes, or takes them again. */
+export interface SpoolTurn {
+  degraded: boolean;
+  reason: string;
+}
+
+export interface SpoolFigures {
+  pending: number;
+  bytes: number;
+  /** Events that wait in memory, because the disk refuses them. */
+  inMemory: number;
+  degraded: boolean;
+}
+
 /**
  * The events that the controller has not acknowledged, on disk, in order, in segment files.
  *
- * on disk    an append is in the file when it resolves, and synced when the type is critical; the rest is synced
+ * on disk    an append is in the file when it resolves, and synced when the event is critical; the rest is synced
  *            together within `groupSyncMs` (1 KB and a sync cost 0.34 ms, reliability-security §2.1)
- * degraded   the disk refused a write: events go to memory, bounded, until the disk takes them again
- * full       what matters least is replaced by `events_dropped`, so numbers never have a gap; a quarter of the room
- *            is for critical types only
+ * degraded   the disk refused a write: events go to memory, bounded, until the disk takes them again; it is asked
+ *            every `diskRetryMs`
+ * full       what matters least is replaced by `events_dropped`, so numbers never have a gap: spool-room.ts
  */
 export interface Spool {
   /** `announce` hears the number before anything is written under it. */
@@ -54,8 +65,13 @@ export interface Spool {
   ackedSeq(): number;
   lastSeq(): number;
   degraded(): boolean;
+  figures(): SpoolFigures;
   /** What was met so far and not yet taken: damaged records and the like, for the log and an `error` event. */
   takeProblems(): JsonObject[];
+  /** Not yet taken, oldest first: one `spool_degraded` event each. */
+  takeTurns(): SpoolTurn[];
+  /** Called, some time later, when there is something to take. One listener. */
+  onNews(listener: () => void): void;
   close(): Promise<void>;
 }
 
@@ -67,30 +83,32 @@ export async function openSpool(settings: SpoolSettings): Promise<Spool> {
 
 class DiskSpool implements Spool {
   readonly #directory: string;
-  readonly #bounds: { events: number; bytes: number; memory: number; segment: number };
-  readonly #waits: { groupSyncMs: number; diskRetryMs: number };
+  readonly #bounds: SpoolBounds & { segment: number };
+  readonly #diskRetryMs: number;
   readonly #log: Log;
   readonly #clock: Clock;
   /** What a stand-in says of its VM when no neighbour is readable; the outbox knows the rest. */
   readonly #unknown: VmEvent;
-  #segments: Segment[] = [];
-  #active: { segment: Segment; file: FileHandle } | undefined;
+  readonly #contents = new SpoolContents();
+  readonly #file: SpoolFile;
   #acked = 0;
   #next = 1;
   #problems: JsonObject[] = [];
+  #turns: SpoolTurn[] = [];
+  #isRefusing = false;
+  #listener = (): void => {};
   #tail: Promise<unknown> = Promise.resolve();
-  #isUnsynced = false;
-  #cancelSync: (() => void) | undefined;
   #cancelRetry: (() => void) | undefined;
   #isClosed = false;
 
   constructor(settings: SpoolSettings) {
-    this.#directory = settings.directory;
+    const { directory, groupSyncMs = 200, clock = systemClock } = settings;
+    this.#directory = directory;
     this.#unknown = {
       type: "events_dropped",
       vmId: "",
       poolId: "",
-      incarnation: basename(settings.directory),
+      incarnation: basename(directory),
       occurredAtMs: 0,
       data: {},
     };
@@ -100,12 +118,11 @@ class DiskSpool implements Spool {
       memory: settings.memoryBytesMax ?? 4 * 1024 * 1024,
       segment: settings.segmentBytes ?? 256 * 1024,
     };
-    this.#waits = {
-      groupSyncMs: settings.groupSyncMs ?? 200,
-      diskRetryMs: settings.diskRetryMs ?? 30_000,
-    };
+    this.#diskRetryMs = settings.diskRetryMs ?? 30_000;
     this.#log = settings.log;
-    this.#clock = settings.clock ?? systemClock;
+    this.#clock = clock;
+    const onSyncDue = (): void => void this.#serially(() => this.#tryDisk(() => this.#file.sync()));
+    this.#file = new SpoolFile({ directory, groupSyncMs, clock, onSyncDue });
   }
 
   async load(): Promise<void> {
@@ -122,14 +139,14 @@ class DiskSpool implements Spool {
       const loaded = await loadSegment(path, covered, endSeq, this.#unknown);
       covered = loaded.coveredSeq;
       damaged += loaded.damaged;
-      if (loaded.segment.entries.length > 0) this.#segments.push(loaded.segment);
+      if (loaded.segment.entries.length > 0) this.#contents.segments.push(loaded.segment);
     }
     this.#next = covered + 1;
     if (damaged > 0) this.#report("spool_damaged", { records: damaged });
     // A file with the next number in its name, before anything else is written or removed: it keeps the number.
-    if (!(await this.#tryDisk(() => this.#startFile())) || !(await this.#toDisk())) return;
-    const kept = new Set([this.#active?.segment.path, ...this.#segments.map((segment) => segment.path)]);
-    for (const path of paths) if (!kept.has(path)) await rm(path, { force: true }).catch(() => {});
+    if (!(await this.#tryDisk(() => this.#file.start(this.#next)))) return;
+    if (!(await this.#tryDisk(() => this.#persistMemory()))) return;
+    await this.#remove(paths);
   }
 
   append(event: NewEvent, announce?: (seq: number) => Promise<void>): Promise<SpooledEvent> {
@@ -137,35 +154,22 @@ class DiskSpool implements Spool {
       const seq = this.#next;
       await announce?.(seq);
       let stored: SpooledEvent = { ...event, seq };
-      const line = encodeRecord(stored);
-      if (!(await this.#makeRoom(rankOf(stored.type), line.length, stored)))
+      const leave = async (segment: Segment): Promise<boolean> =>
+        segment !== this.#file.segment() || (await this.#tryDisk(() => this.#file.start(this.#next)));
+      const room = { contents: this.#contents, bounds: this.#bounds, leave };
+      if (!(await makeRoom(room, rankOf(stored), encodeRecord(stored).length, stored)))
         stored = standIn([stored], "outbox_full") ?? stored;
-      await this.#write(stored);
+      // While anything waits in memory, what is newer waits behind it.
+      const isOnDisk = !this.#contents.hasMemory() && (await this.#tryDisk(() => this.#writeToFile(stored)));
+      if (isOnDisk) this.#accepted();
+      else this.#writeToMemory(stored);
       this.#next = seq + 1;
       return stored;
     });
   }
 
   read(eventsMax: number, bytesMax: number): Promise<SpooledEvent[]> {
-    return this.#serially(async () => {
-      const events: SpooledEvent[] = [];
-      let bytes = 0;
-      for (const segment of this.#segments) {
-        const room = eventsMax - events.length;
-        const before = bytes;
-        let n = 0;
-        for (const entry of segment.entries.slice(0, room)) {
-          if (bytes + entry.bytes > bytesMax && events.length + n > 0) break;
-          bytes += entry.bytes;
-          n += 1;
-        }
-        const wanted = segment.entries.slice(0, n);
-        const like = events.at(-1) ?? this.#unknown;
-        events.push(...(await readEntries(segment, wanted, like)));
-        if (n < segment.entries.length || bytes === before) break;
-      }
-      return events;
-    });
+    return this.#serially(() => this.#contents.read(eventsMax, bytesMax, this.#unknown));
   }
 
   acknowledge(upToSeq: number): Promise<void> {
@@ -177,26 +181,19 @@ class DiskSpool implements Spool {
       }
       if (upToSeq <= this.#acked) return;
       this.#acked = upToSeq;
-      for (const segment of this.#segments)
-        segment.entries = segment.entries.filter((entry) => entry.seq > upToSeq);
-      const gone = this.#segments.filter((segment) => segment.entries.length === 0);
-      if (gone.length === 0) return;
-      this.#segments = this.#segments.filter((segment) => segment.entries.length > 0);
+      const gone = this.#contents.acknowledge(upToSeq);
+      const active = this.#file.segment();
       // The new file carries the next number in its name; only then may the old ones go.
-      if (
-        gone.some((segment) => segment === this.#active?.segment) &&
-        !(await this.#tryDisk(() => this.#startFile()))
-      )
-        return;
-      const kept = new Set(this.#segments.map((segment) => segment.path));
-      for (const { path } of gone)
-        if (path !== this.#active?.segment.path && !kept.has(path))
-          await rm(path, { force: true }).catch(() => {});
+      const mayGo =
+        active === undefined ||
+        !gone.includes(active) ||
+        (await this.#tryDisk(() => this.#file.start(this.#next)));
+      if (mayGo) await this.#remove(gone.map(({ path }) => path));
     });
   }
 
   pending(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.entries.length, 0);
+    return this.#contents.pending();
   }
 
   ackedSeq(): number {
@@ -208,24 +205,32 @@ class DiskSpool implements Spool {
   }
 
   degraded(): boolean {
-    return this.#segments.some((segment) => segment.lines !== undefined);
+    return this.#isRefusing || this.#contents.hasMemory();
+  }
+
+  figures(): SpoolFigures {
+    const inMemory = this.#contents.inMemory().events;
+    return { pending: this.pending(), bytes: this.#contents.bytes(), inMemory, degraded: this.degraded() };
   }
 
   takeProblems(): JsonObject[] {
-    const taken = this.#problems;
-    this.#problems = [];
-    return taken;
+    return this.#problems.splice(0);
+  }
+
+  takeTurns(): SpoolTurn[] {
+    return this.#turns.splice(0);
+  }
+
+  onNews(listener: () => void): void {
+    this.#listener = listener;
   }
 
   close(): Promise<void> {
     this.#isClosed = true;
-    this.#cancelSync?.();
     this.#cancelRetry?.();
     return this.#serially(async () => {
-      if (this.degraded()) await this.#toDisk();
-      await this.#sync();
-      await this.#active?.file.close();
-      this.#active = undefined;
+      if (this.#contents.hasMemory()) await this.#tryDisk(() => this.#persistMemory());
+      await this.#tryDisk(() => this.#file.close());
     });
   }
 
@@ -235,161 +240,85 @@ class DiskSpool implements Spool {
     return result;
   }
 
-  async #write(event: SpooledEvent): Promise<void> {
-    if (!(await this.#tryDisk(() => this.#writeToFile(event)))) this.#writeToMemory(event);
-  }
-
   async #writeToFile(event: SpooledEvent): Promise<void> {
-    // Order is the order of segments: while anything waits in memory, newer events wait behind it.
-    if (this.degraded()) throw new Error("earlier events still wait in memory");
-    if (this.#active === undefined || this.#active.segment.bytes >= this.#bounds.segment)
-      await this.#startFile(event.seq);
-    const active = this.#active;
-    if (active === undefined) throw new Error("no segment file is open");
-    const line = encodeRecord(event);
-    await active.file.appendFile(line);
-    this.#isUnsynced = true;
-    // Counted only after the sync: when that fails, the event goes to memory and must not be here too.
-    if (rankOf(event.type) === ranks.critical) await this.#sync();
-    else this.#syncSoon();
-    if (!this.#segments.includes(active.segment)) this.#segments.push(active.segment);
-    active.segment.entries.push(entryOf(event, active.segment.bytes, line.length));
-    active.segment.bytes += line.length;
+    const before = this.#file.segment();
+    if (before === undefined || before.bytes >= this.#bounds.segment) await this.#file.start(event.seq);
+    await this.#file.append(event);
+    const segment = this.#file.segment();
+    if (segment !== undefined && !this.#contents.segments.includes(segment))
+      this.#contents.segments.push(segment);
   }
 
   #writeToMemory(event: SpooledEvent): void {
-    let last = this.#segments.at(-1);
+    const { segments } = this.#contents;
+    let last = segments.at(-1);
     if (last?.lines === undefined) {
       last = segmentInMemory(segmentPath(this.#directory, event.seq), []);
-      this.#segments.push(last);
+      segments.push(last);
     }
     addInMemory(last, event);
-    this.#retryDiskLater();
+    this.#retryLater();
   }
 
-  async #startFile(firstSeq = this.#next): Promise<void> {
-    await this.#sync();
-    await this.#active?.file.close();
-    this.#active = undefined;
-    const path = segmentPath(this.#directory, firstSeq);
-    // A line without its end may be in such a file; no event with this number was ever given out.
-    const file = await open(path, "w", 0o600);
-    this.#active = { file, segment: { path, lines: undefined, entries: [], bytes: 0 } };
-    await syncDirectory(this.#directory);
-  }
-
-  async #sync(): Promise<void> {
-    this.#cancelSync?.();
-    this.#cancelSync = undefined;
-    if (!this.#isUnsynced) return;
-    this.#isUnsynced = false;
-    await this.#active?.file.datasync();
-  }
-
-  #syncSoon(): void {
-    if (this.#cancelSync !== undefined || this.#isClosed) return;
-    this.#cancelSync = this.#clock.after(this.#waits.groupSyncMs, () => {
-      this.#cancelSync = undefined;
-      void this.#serially(() => this.#tryDisk(() => this.#sync()));
-    });
-  }
-
-  /** False when the disk refuses; then the open file is given up, because its end is not known any more. */
+  /** False when the disk refuses; what was written and never synced is then kept in memory. */
   async #tryDisk(run: () => Promise<void>): Promise<boolean> {
-    const wasDegraded = this.degraded();
     try {
       await run();
       return true;
     } catch (error) {
-      if (!wasDegraded) this.#report("spool_degraded", { reason: String(error) });
-      await this.#active?.file.close().catch(() => {});
-      this.#active = undefined;
-      this.#isUnsynced = false;
+      if (!this.#isRefusing) this.#turn(true, String(error));
+      this.#isRefusing = true;
+      const unsynced = await this.#file.giveUp(this.#unknown);
+      if (unsynced !== undefined)
+        this.#contents.segments = this.#contents.segments.map((segment) =>
+          segment.path === unsynced.path ? unsynced : segment,
+        );
+      this.#retryLater();
       return false;
     }
   }
 
-  /** Moves what is in memory to files; true when nothing is left in memory. */
-  async #toDisk(): Promise<boolean> {
-    try {
-      for (const segment of this.#segments) await persist(segment);
-      return true;
-    } catch (error) {
-      this.#log.debug({ error }, "The disk still refuses the events that wait in memory.");
-      this.#retryDiskLater();
-      return false;
-    }
+  /** The disk takes what it is given, and nothing waits in memory any more. */
+  #accepted(): void {
+    if (!this.#isRefusing || this.#contents.hasMemory()) return;
+    this.#isRefusing = false;
+    this.#turn(false, "the disk takes events again");
   }
 
-  #retryDiskLater(): void {
+  async #persistMemory(): Promise<void> {
+    for (const segment of this.#contents.segments) await persist(segment);
+  }
+
+  #retryLater(): void {
     if (this.#cancelRetry !== undefined || this.#isClosed) return;
-    this.#cancelRetry = this.#clock.after(this.#waits.diskRetryMs, () => {
+    this.#cancelRetry = this.#clock.after(this.#diskRetryMs, () => {
       this.#cancelRetry = undefined;
       void this.#serially(async () => {
-        if (this.degraded() && (await this.#toDisk())) this.#report("spool_restored", {});
+        const isWell =
+          (await this.#tryDisk(() => this.#persistMemory())) &&
+          (await this.#tryDisk(() => this.#file.start(this.#next)));
+        if (isWell) this.#accepted();
       });
     });
   }
 
-  async #makeRoom(rank: number, bytes: number, like: VmEvent): Promise<boolean> {
-    const share = rank === ranks.critical ? 1 : 0.75;
-    const isOver = (part: number): boolean =>
-      this.pending() + 1 > this.#bounds.events * part || this.#bytes() + bytes > this.#bounds.bytes * part;
-    const isMemoryOver = (part: number): boolean =>
-      this.degraded() && this.#memoryBytes() + bytes > this.#bounds.memory * part;
-    if (!isOver(share) && !isMemoryOver(share)) return true;
-    for (let tier = ranks.job_heartbeat as number; tier <= rank; tier += 1) {
-      for (const segment of [...this.#segments]) {
-        // Go somewhat below the bound, so that the next append need not do this again.
-        if (!isOver(share * 0.9) && !isMemoryOver(share * 0.9)) return true;
-        if (segment.lines !== undefined || isOver(share * 0.9)) await this.#thin(segment, tier, like);
-      }
-    }
-    return !isOver(share) && !isMemoryOver(share);
+  async #remove(paths: readonly string[]): Promise<void> {
+    const kept = new Set([this.#file.segment()?.path, ...this.#contents.segments.map(({ path }) => path)]);
+    for (const path of paths) if (!kept.has(path)) await rm(path, { force: true }).catch(() => {});
   }
 
-  async #thin(segment: Segment, rankMax: number, like: VmEvent): Promise<void> {
-    const index = this.#segments.indexOf(segment);
-    const before = this.#segments[index - 1];
-    const mayMerge = before !== undefined && isStandInOnly(before);
-    if (!isWorthThinning(segment, rankMax) && !(mayMerge && isStandInOnly(segment))) return;
-    const isInMemory = segment.lines !== undefined;
-    let thinned = await withoutRanks(segment, rankMax, like);
-    const merges = mayMerge && isStandInOnly(thinned);
-    if (merges) {
-      const both = [
-        ...(await readEntries(before, before.entries, like)),
-        ...(await readEntries(thinned, thinned.entries, like)),
-      ];
-      const merged = standIn(both, "outbox_full");
-      // Under the older name: a file's name is the first number that it accounts for.
-      if (merged !== undefined) thinned = segmentInMemory(before.path, [merged]);
-    }
-    if (segment === this.#active?.segment && !(await this.#tryDisk(() => this.#startFile()))) return;
-    if (!isInMemory) {
-      try {
-        await persist(thinned);
-      } catch {
-        return; // The file stays as it is; other segments may give room.
-      }
-    }
-    this.#segments.splice(merges ? index - 1 : index, merges ? 2 : 1, thinned);
-    if (merges) await rm(segment.path, { force: true }).catch(() => {});
-  }
-
-  #bytes(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.bytes, 0);
-  }
-
-  #memoryBytes(): number {
-    return this.#segments.reduce(
-      (sum, segment) => sum + (segment.lines === undefined ? 0 : segment.bytes),
-      0,
-    );
+  #turn(degraded: boolean, reason: string): void {
+    const { inMemory } = this.figures();
+    const fields = { degraded, reason, in_memory: inMemory, directory: this.#directory };
+    this.#log.warn(fields, degraded ? "The disk refuses events." : "The disk takes events again.");
+    // The newest matters; a disk that turns for ever must not fill the memory.
+    if (this.#turns.length < 20) this.#turns.push({ degraded, reason });
+    this.#clock.after(0, () => this.#listener());
   }
 
   #report(code: string, fields: JsonObject): void {
     this.#log.warn({ ...fields, directory: this.#directory }, `The event spool reports ${code}.`);
     if (this.#problems.length < 20) this.#problems.push({ code, ...fields });
+    this.#clock.after(0, () => this.#listener());
   }
 }

@@ -4,6 +4,7 @@ import { type AgentState, isAgentState } from "@mig/lifecycle";
 import {
   asObject,
   type JobData,
+  type JsonObject,
   maybe,
   readBoolean,
   readJob,
@@ -38,6 +39,8 @@ export interface RunnerRecord {
   listened: boolean;
   /** The register_runner command that led to it. */
   commandId?: string;
+  /** What the supervision wants to know after a restart; opaque here. */
+  notes?: JsonObject;
 }
 
 /** What the agent must know after a restart of its process. */
@@ -48,6 +51,10 @@ export interface AgentMemory {
   incarnation: string;
   state: AgentState;
   draining: boolean;
+  /** Seconds after the machine's start at which this incarnation began: no clock that is set can change it. */
+  bornAtUptimeS?: number;
+  /** How the life was about to end, when the process that knew it died. */
+  ending?: { readonly reason: string; readonly exitCode: number };
   runner?: RunnerRecord;
   job?: JobData;
   /** memory/said.ts */
@@ -57,6 +64,7 @@ export interface AgentMemory {
 export interface MemoryChange {
   state?: AgentState;
   draining?: boolean;
+  ending?: { readonly reason: string; readonly exitCode: number };
   runner?: RunnerRecord | undefined;
   job?: JobData | undefined;
   said?: Readonly<Record<string, number>> | undefined;
@@ -162,10 +170,18 @@ function parseMemory(value: unknown): AgentMemory | undefined {
     incarnation,
     state,
     draining: readBoolean(from, "draining") ?? false,
+    ...maybe("bornAtUptimeS", readNumber(from, "bornAtUptimeS")),
+    ...maybe("ending", parseEnding(asObject(from["ending"]))),
     ...maybe("runner", parseRunner(asObject(from["runner"]))),
     ...maybe("job", job === undefined ? undefined : readJob(toJsonObject(job))),
     ...maybe("said", said === undefined ? undefined : parseSaid(said)),
   };
+}
+
+function parseEnding(from: Unknown | undefined): AgentMemory["ending"] {
+  const reason = from === undefined ? undefined : readText(from, "reason");
+  const exitCode = from === undefined ? undefined : readNumber(from, "exitCode");
+  return reason === undefined || exitCode === undefined ? undefined : { reason, exitCode };
 }
 
 function parseSaid(from: Unknown): Record<string, number> {
@@ -180,6 +196,7 @@ function parseRunner(from: Unknown | undefined): RunnerRecord | undefined {
   const output = parsePosition(asObject(from["output"]));
   const hooks = parsePosition(asObject(from["hooks"]));
   const dir = readText(from, "dir");
+  const notes = asObject(from["notes"]);
   if (pid === undefined || !Number.isSafeInteger(pid) || pid < 2) return undefined;
   if (output === undefined || hooks === undefined || dir === undefined) return undefined;
   return {
@@ -196,6 +213,7 @@ function parseRunner(from: Unknown | undefined): RunnerRecord | undefined {
     ...maybe("runnerUrl", readText(from, "runnerUrl")),
     ...maybe("runnerGroup", readText(from, "runnerGroup")),
     ...maybe("commandId", readText(from, "commandId")),
+    ...maybe("notes", notes === undefined ? undefined : toJsonObject(notes)),
   };
 }
 

@@ -4,6 +4,7 @@ import { MigError } from "@mig/lifecycle";
 import { asObject, maybe } from "@mig/protocol";
 import { buildEnvironment, type RunnerEnvironment, spawnUser } from "./environment.ts";
 import { type InstalledRunner, parseRunnerFile, readRunnerFile } from "./installed-runner.ts";
+import { endOrphanedConfig } from "./orphaned-config.ts";
 
 /** What `register_runner` gives: exactly one of the two materials. */
 export interface Registration {
@@ -41,6 +42,7 @@ export async function configureRunner(settings: ConfigureSettings): Promise<Conf
   const { token } = registration.material;
   const forget = hideValue(token);
   try {
+    await endOrphanedConfig(installed.dir);
     const { code, output } = await runConfigScript(settings, token);
     if (code !== 0) throw failed(`config.sh ended with ${code}: ${lastWords(output, token)}`);
     const written = await readRunnerFile(installed.dir);

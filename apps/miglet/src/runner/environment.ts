@@ -43,7 +43,10 @@ export function buildEnvironment(
   out["LANG"] ??= "C.UTF-8";
   const { user } = environment;
   if (user !== undefined) Object.assign(out, { HOME: user.home, USER: user.name, LOGNAME: user.name });
-  return { ...out, ...environment.extra, ...more };
+  const whole = { ...out, ...environment.extra, ...more };
+  // The Worker ends what has its own value of it; an agent that has one was started by a job (runner-contract §6.6).
+  delete whole["RUNNER_TRACKING_ID"];
+  return whole;
 }
 
 /** uid and gid for spawn, when the runner runs as another user. */

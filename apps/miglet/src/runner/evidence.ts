@@ -1,111 +1,39 @@
-import type { JobData, JobResult } from "@mig/protocol";
+import type { JobData } from "@mig/protocol";
+import type {
+  Contradiction,
+  Evidence,
+  EvidenceBounds,
+  EvidenceSource,
+  JobEvidence,
+  JobObservation,
+  Moment,
+  Sighting,
+} from "./evidence-words.ts";
+import { readListenerLine } from "./listener-lines.ts";
 
-export type EvidenceSource = "hook" | "stdout" | "worker" | "exit";
-export type Confidence = "hint" | "likely" | "certain";
+export { forgetLatch, isBusy, type KnownJob, moveTimes, noEvidence, ranJob } from "./evidence-state.ts";
 
-/** What is known about the runner's job, as it becomes known. */
-export type JobObservation =
-  | { kind: "listening" }
-  /** The runner has a job; who it is may come later. From here on it is busy. */
-  | { kind: "job_assigned"; source: EvidenceSource }
-  /** Say `job_started` now: identified by the hook, or unidentified after the grace. */
-  | { kind: "job_started"; job: JobData; source: EvidenceSource; confidence: Confidence }
-  /** The hook came after `job_started`: now the ids are known. */
-  | { kind: "job_identified"; job: JobData }
-  | { kind: "job_finishing" }
-  | {
-      kind: "job_completed";
-      job: JobData;
-      result: JobResult;
-      source: EvidenceSource;
-      confidence: Confidence;
-      durationMs?: number;
-    };
-
-/** What happened, and when. `worker` and `time` come with every look at the process table. */
-export type Evidence =
-  | { kind: "line"; text: string; atMs: number }
-  | { kind: "hook"; hook: "started" | "completed"; job: JobData; atMs: number }
-  /** `present` is undefined where the process table cannot be read (off Linux). */
-  | { kind: "worker"; present: boolean | undefined; atMs: number }
-  | { kind: "exit"; atMs: number };
-
-export interface EvidenceBounds {
-  /** How long `job_started` waits for the hook. */
-  identityMs: number;
-  /** How long the Worker may be gone before the job counts as over without a completion line. */
-  goneMs: number;
-}
-
-/**
- * waiting    no sign of a job
- * assigned   something says that there is one: the "Running job" line, a Worker, a hook. Not announced yet
- * started    announced by `job_started`
- * over       announced by `job_completed`. Runners are ephemeral: what still comes is an echo or an imitation
- */
-export interface JobEvidence {
-  phase: "waiting" | "assigned" | "started" | "over";
-  hasListened: boolean;
-  job: JobData;
-  source: EvidenceSource;
-  assignedAtMs: number;
-  hasHook: boolean;
-  isFinishing: boolean;
-  /** A Worker was seen, so its absence means something. */
-  sawWorker: boolean;
-  workerPresent: boolean;
-  goneSinceMs: number | undefined;
-  /** Of the completion line. */
-  said: JobResult | undefined;
-  /** A completion line came and the Worker worked on, or a second one came: the job's name writes such lines. */
-  isImitated: boolean;
-}
-
-export function noEvidence(known?: { listened: boolean; job?: JobData | undefined }): JobEvidence {
-  const job = known?.job;
-  return {
-    phase: job === undefined ? "waiting" : "started",
-    hasListened: known?.listened ?? false,
-    job: job ?? { jobId: "", runId: "" },
-    source: "worker",
-    assignedAtMs: job?.startedAtMs ?? 0,
-    hasHook: job !== undefined && job.runId !== "",
-    isFinishing: false,
-    sawWorker: false,
-    workerPresent: false,
-    goneSinceMs: undefined,
-    said: undefined,
-    isImitated: false,
-  };
-}
-
-export function moveTimes(state: JobEvidence, byMs: number): JobEvidence {
-  const { goneSinceMs, job } = state;
-  return {
-    ...state,
-    assignedAtMs: state.assignedAtMs + byMs,
-    goneSinceMs: goneSinceMs === undefined ? undefined : goneSinceMs + byMs,
-    job: job.startedAtMs === undefined ? job : { ...job, startedAtMs: job.startedAtMs + byMs },
-  };
-}
-
-const time = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`;
-const listeningLine = new RegExp(`^${time}: Listening for Jobs$`);
-const runningLine = new RegExp(`^${time}: Running job: (.*)$`);
-const completedLine = new RegExp(
-  `^${time}: Job (.*) completed with result: (Succeeded|SucceededWithIssues|Failed|Canceled|Skipped|Abandoned)$`,
-);
-
-const resultOf: Readonly<Record<string, JobResult>> = {
-  Succeeded: "succeeded",
-  SucceededWithIssues: "succeeded",
-  Failed: "failed",
-  Canceled: "cancelled",
-};
+export type {
+  Confidence,
+  Contradiction,
+  ContradictionCounts,
+  Evidence,
+  EvidenceBounds,
+  EvidenceSource,
+  JobEvidence,
+  JobObservation,
+  JobPhase,
+  Moment,
+  Sighting,
+} from "./evidence-words.ts";
 
 export interface Judged {
   state: JobEvidence;
   observations: JobObservation[];
+  /** Newly found; they are counted in the state too. */
+  contradictions: Contradiction[];
+  /** Said once: a job was announced for `ghostMs` and no Worker has come. */
+  stalled?: { source: EvidenceSource; forMs: number };
 }
 
 /**
@@ -114,106 +42,203 @@ export interface Judged {
  * Worker's end or the Listener's, and the result is unknown when imitations were seen.
  */
 export function judge(before: JobEvidence, evidence: Evidence, bounds: EvidenceBounds): Judged {
-  const state = { ...before };
-  const observations: JobObservation[] = [];
-  const assign = (source: EvidenceSource): void => {
-    if (state.phase !== "waiting") return;
-    state.phase = "assigned";
-    state.source = source;
-    state.assignedAtMs = evidence.atMs;
-    state.job = { jobId: "", runId: "", startedAtMs: evidence.atMs };
-    observations.push({ kind: "job_assigned", source });
-  };
-  const start = (source: EvidenceSource): void => {
-    if (state.phase !== "assigned") return;
-    state.phase = "started";
-    const confidence = source === "hook" ? "certain" : state.sawWorker ? "likely" : "hint";
-    observations.push({ kind: "job_started", job: state.job, source, confidence });
-  };
-  const complete = (source: EvidenceSource): void => {
-    if (state.phase !== "assigned" && state.phase !== "started") return;
-    start(state.source);
-    state.phase = "over";
-    const { startedAtMs } = state.job;
-    observations.push({
-      kind: "job_completed",
-      job: state.job,
-      result: state.said ?? "unknown",
-      source: state.said === undefined ? source : "stdout",
-      confidence: state.said === undefined ? "hint" : "likely",
-      ...(startedAtMs === undefined ? {} : { durationMs: Math.max(0, evidence.atMs - startedAtMs) }),
-    });
-  };
-
+  const judged: Judged = { state: { ...before }, observations: [], contradictions: [] };
   switch (evidence.kind) {
-    case "line": {
-      if (listeningLine.test(evidence.text) && !state.hasListened) {
-        state.hasListened = true;
-        observations.push({ kind: "listening" });
-      }
-      const running = runningLine.exec(evidence.text);
-      if (running !== null) {
-        assign("stdout");
-        if (state.job.jobName === undefined)
-          state.job = { ...state.job, jobName: (running[1] ?? "").slice(0, 300) };
-      }
-      const completed = completedLine.exec(evidence.text);
-      // Before a job there is nothing to complete; "waiting" here means that somebody imitates.
-      if (completed !== null && state.phase !== "waiting") {
-        // The Listener prints the name when the job starts and again when it ends: a line inside comes twice.
-        if (state.said !== undefined) state.isImitated = true;
-        state.said = state.isImitated ? undefined : (resultOf[completed[2] ?? ""] ?? "unknown");
-      }
+    case "line":
+      takeLine(judged, evidence.text, evidence.at);
       break;
-    }
     case "hook":
-      if (evidence.hook === "started") assign("hook");
-      if (state.phase === "waiting" || state.phase === "over") break;
-      if (!state.hasHook) {
-        state.hasHook = true;
-        state.job = { ...state.job, ...evidence.job };
-        if (state.phase === "started") observations.push({ kind: "job_identified", job: state.job });
-        else start("hook");
-      }
-      if (evidence.hook === "completed" && !state.isFinishing) {
-        state.isFinishing = true;
-        observations.push({ kind: "job_finishing" });
-      }
+      takeHook(judged, evidence);
+      break;
+    case "perf":
+      takeCounter(judged, evidence.counter, evidence.at);
       break;
     case "worker":
-      if (evidence.present === true) {
-        assign("worker");
-        state.sawWorker = true;
-        state.goneSinceMs = undefined;
-        // The true line is printed after the Worker's end.
-        if (state.said !== undefined) state.isImitated = true;
-        state.said = undefined;
-      } else state.goneSinceMs ??= evidence.atMs;
-      state.workerPresent = evidence.present === true;
-      if (state.phase === "assigned" && evidence.atMs - state.assignedAtMs >= bounds.identityMs)
-        start(state.source);
-      if (isOver(state, evidence, bounds)) complete("worker");
+      takeWorker(judged, evidence.present, evidence.at, bounds);
+      break;
+    case "usage":
+      judged.state.usage = evidence.usage;
       break;
     case "exit":
-      complete("exit");
+      see(judged, { source: "exit", what: "listener_ended", ...evidence.at });
+      judged.state.worker = "none";
+      if (evidence.isCrash && judged.state.said === "succeeded") contradict(judged, "succeeded_but_crashed");
+      complete(judged, "exit", evidence.at, evidence.exitCode);
       break;
   }
-  return { state, observations };
+  return judged;
+}
+
+function takeLine(judged: Judged, text: string, at: Moment): void {
+  const { state, observations } = judged;
+  const read = readListenerLine(text);
+  if (read?.line === "listening" && !state.hasListened) {
+    state.hasListened = true;
+    observations.push({ kind: "listening" });
+  }
+  if (read?.line === "running") {
+    see(judged, { source: "stdout", what: "running_line", ...at });
+    state.hasRunningLine = true;
+    assign(judged, "stdout", at);
+    if (state.job.jobName === undefined) state.job = { ...state.job, jobName: read.jobName.slice(0, 300) };
+  }
+  if (read?.line === "completed") {
+    // Before a job there is nothing to complete: somebody imitates.
+    if (state.phase === "waiting" || state.phase === "latched") {
+      contradict(judged, "completion_line_without_job");
+      return;
+    }
+    see(judged, { source: "stdout", what: "completion_line", ...at });
+    // The Listener prints the name when the job starts and again when it ends: a line inside comes twice.
+    if (state.said !== undefined || state.isImitated) {
+      state.isImitated = true;
+      contradict(judged, "completion_line_repeated");
+    }
+    state.said = state.isImitated ? undefined : read.result;
+  }
+}
+
+function takeHook(
+  judged: Judged,
+  { hook, job, at }: { hook: "started" | "completed"; job: JobData; at: Moment },
+): void {
+  const { state, observations } = judged;
+  if (state.phase === "over") {
+    contradict(judged, "hook_after_end");
+    return;
+  }
+  if (hook === "started") {
+    see(judged, { source: "hook", what: "hook_started", ...at });
+    assign(judged, "hook", at);
+  }
+  // A completed hook with nothing to complete: forged, or its Listener died before anybody looked.
+  if (state.phase === "waiting" || state.phase === "latched") return;
+  if (!state.hasHook) {
+    state.hasHook = true;
+    state.job = { ...state.job, ...job };
+    if (state.phase === "started") observations.push({ kind: "job_identified", job: state.job });
+    else start(judged, "hook");
+  } else if (hook === "started" && job.runId !== state.job.runId) contradict(judged, "hook_repeated");
+  if (hook === "completed" && !state.isFinishing) {
+    see(judged, { source: "hook", what: "hook_completed", ...at });
+    state.isFinishing = true;
+    observations.push({ kind: "job_finishing" });
+  }
+}
+
+/** The earliest local sign of an assignment, before acknowledgement and acquisition (runner-contract §4.7). */
+function takeCounter(judged: Judged, counter: string, at: Moment): void {
+  if (!/^MessageReceived_(?:RunnerJobRequest|PipelineAgentJobRequest)$/.test(counter)) return;
+  const { state, observations } = judged;
+  if (state.phase === "over") return;
+  see(judged, { source: "perf", what: "job_message", ...at });
+  if (state.phase !== "waiting" && state.phase !== "latched") return;
+  if (state.phase === "waiting") observations.push({ kind: "job_assigned", source: "perf" });
+  state.phase = "latched";
+  state.source = "perf";
+  if (!state.hasStalled) state.assignedAt = at;
+}
+
+function takeWorker(judged: Judged, present: boolean | undefined, at: Moment, bounds: EvidenceBounds): void {
+  const { state } = judged;
+  if (present === true) {
+    if (state.phase === "over" && state.worker !== "running") contradict(judged, "worker_after_end");
+    see(judged, { source: "worker", what: "worker_seen", ...at });
+    assign(judged, "worker", at);
+    state.sawWorker = true;
+    state.goneSinceMs = undefined;
+    // The true line is printed after the Worker's end.
+    if (state.said !== undefined) {
+      state.isImitated = true;
+      contradict(judged, "completion_line_with_worker");
+    }
+    state.said = undefined;
+  } else if (present === false || !state.sawWorker) {
+    if (state.sawWorker) see(judged, { source: "worker", what: "worker_gone", ...at });
+    state.goneSinceMs ??= at.monoMs;
+  }
+  state.worker = present === undefined ? "unknown" : present ? "running" : "none";
+  const forMs = at.monoMs - state.assignedAt.monoMs;
+  if (state.phase === "assigned" && forMs >= bounds.identityMs && (state.sawWorker || present === undefined))
+    start(judged, state.source);
+  if (isOver(state, present, at.monoMs, bounds)) complete(judged, "worker", at);
+  else if (forMs >= bounds.ghostMs) stall(judged, forMs);
+}
+
+/** A Listener that got a job and works on none: nobody but GitHub knows better (runner-contract §4.8). */
+function stall(judged: Judged, forMs: number): void {
+  const { state } = judged;
+  if (state.hasStalled || state.sawWorker || state.hasHook) return;
+  if (state.phase === "latched") contradict(judged, "job_message_without_job");
+  else if (state.phase === "assigned" && state.worker === "none")
+    contradict(judged, "running_line_without_worker");
+  else return;
+  state.hasStalled = true;
+  judged.stalled = { source: state.source, forMs };
 }
 
 /**
  * No Worker for a while. The Listener of an ephemeral runner ends within it and settles the matter; to go by the
- * first completion line would be to go by what may be part of the job's name.
+ * first completion line would be to go by what may be part of the job's name. Without a Worker or a hook nothing is
+ * over before the Listener's end: between "Running job" and the Worker lies a call to the service, with its retries.
  */
 function isOver(
   state: JobEvidence,
-  look: { present: boolean | undefined; atMs: number },
+  present: boolean | undefined,
+  nowMs: number,
   bounds: EvidenceBounds,
 ): boolean {
-  if (look.present === true || (state.phase !== "assigned" && state.phase !== "started")) return false;
-  const hadWorker = state.sawWorker || state.hasHook;
-  const goneForMs = look.atMs - Math.max(state.goneSinceMs ?? look.atMs, state.assignedAtMs);
-  if (look.present === undefined) return state.said !== undefined && goneForMs >= bounds.goneMs;
-  // Between the "Running job" line and its Worker lie the start of a process and a message to it.
-  return goneForMs >= (hadWorker ? bounds.goneMs : bounds.goneMs + bounds.identityMs * 2);
+  if (present === true || (state.phase !== "assigned" && state.phase !== "started")) return false;
+  const isGone = nowMs - Math.max(state.goneSinceMs ?? nowMs, state.assignedAt.monoMs) >= bounds.goneMs;
+  if (present === undefined) return isGone && state.said !== undefined && !state.sawWorker;
+  return isGone && (state.sawWorker || state.hasHook || state.phase === "started");
+}
+
+function assign({ state, observations }: Judged, source: EvidenceSource, at: Moment): void {
+  if (state.phase !== "waiting" && state.phase !== "latched") return;
+  if (state.phase === "waiting") observations.push({ kind: "job_assigned", source });
+  state.phase = "assigned";
+  state.source = source;
+  state.assignedAt = at;
+  state.job = { jobId: "", runId: "", startedAtMs: at.wallMs };
+}
+
+function start({ state, observations }: Judged, source: EvidenceSource): void {
+  if (state.phase !== "assigned") return;
+  state.phase = "started";
+  const confidence = source === "hook" ? "certain" : state.sawWorker ? "likely" : "hint";
+  observations.push({ kind: "job_started", job: state.job, source, confidence });
+}
+
+function complete(judged: Judged, source: EvidenceSource, at: Moment, exitCode?: number): void {
+  const { state, observations } = judged;
+  if (state.phase !== "assigned" && state.phase !== "started") return;
+  start(judged, state.source);
+  state.phase = "over";
+  const { said, job, usage, contradictions, trail } = state;
+  const isDoubtful = Object.keys(contradictions).length > 0;
+  observations.push({
+    kind: "job_completed",
+    job,
+    result: said ?? "unknown",
+    source: said === undefined ? source : "stdout",
+    confidence: said === undefined || isDoubtful ? "hint" : "likely",
+    ...(job.startedAtMs === undefined
+      ? {}
+      : { durationMs: Math.max(0, Math.round(at.monoMs - state.assignedAt.monoMs)) }),
+    ...(exitCode === undefined ? {} : { exitCode }),
+    ...(usage === undefined ? {} : { usage }),
+    ...(isDoubtful ? { contradictions } : {}),
+    trail,
+  });
+}
+
+function contradict({ state, contradictions }: Judged, what: Contradiction): void {
+  state.contradictions = { ...state.contradictions, [what]: (state.contradictions[what] ?? 0) + 1 };
+  contradictions.push(what);
+}
+
+/** One of each kind, so the list has a bound. */
+function see({ state }: Judged, sighting: Sighting): void {
+  if (!state.trail.some(({ what }) => what === sighting.what)) state.trail = [...state.trail, sighting];
 }

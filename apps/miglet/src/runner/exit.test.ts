@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type ExitFacts, judgeExit } from "./exit.ts";
+import { type ExitFacts, inferExitCode, judgeExit } from "./exit.ts";
 
 const idle: ExitFacts = {
   exitCode: 0,
@@ -37,4 +37,23 @@ test.each<[string, Partial<ExitFacts>, string]>([
   ["nobody watched, files there", { exitCode: undefined }, "crashed"],
 ])("when %s", (_name, facts, meaning) => {
   expect(judgeExit({ ...idle, ...facts }).meaning).toBe(meaning);
+});
+
+test.each([
+  [["An error occurred: The HTTP request timed out after 00:01:40."], 2],
+  [["An error occured: The service is not available.", ""], 2],
+  [["An error occurred: Not configured. Run config.(sh/cmd) to configure the runner."], 1],
+  [["An error occurred: Get next message failed with non-retryable error."], 1],
+  [[deprecated], 1],
+  [["Failed to create session. Access denied."], 1],
+  [
+    ["Stop retry on SessionConflictException after retried for 240 seconds.", "Failed to create session. x"],
+    5,
+  ],
+  [["Runner update process finished."], 4],
+  // An update that failed: the Listener went on.
+  [["Runner update process finished.", "2026-08-17 14:15:44Z: Listening for Jobs"], undefined],
+  [[], undefined],
+])("the last words %j of a Listener that nobody watched tell code %s", (lines, code) => {
+  expect(inferExitCode(lines)).toBe(code);
 });

@@ -1,3 +1,5 @@
+import { readScriptExit } from "./run-script.ts";
+
 export type ExitMeaning =
   | "done" // the job ran, or the service took it back; the registration is used up
   | "removed" // the registration was deleted at GitHub while no job ran
@@ -13,6 +15,8 @@ export interface RunnerExit {
   exitCode?: number;
   signal?: string;
   ranJob: boolean;
+  /** Processes that the job left running, ended with its runner. */
+  leftBehind?: number;
   /** For people, with the runner's own last words. */
   message: string;
 }
@@ -31,6 +35,32 @@ export interface ExitFacts {
 
 const deprecatedLine = /Runner version v\S+ is deprecated and cannot receive messages/;
 const deletedLine = /registration has been deleted from the server|runner no longer exists on the server/;
+
+/**
+ * Of a Listener that nobody watched and that has kept its registration: what it said last (runner-contract §4.3, §4.4)
+ * tells what its code was, as far as it makes a difference.
+ */
+export function inferExitCode(lastLines: readonly string[]): number | undefined {
+  const said = lastLines.filter((line) => line.trim() !== "");
+  if (said.some((line) => line.startsWith("Stop retry on SessionConflictException"))) return 5;
+  const last = said.at(-1) ?? "";
+  if (last === "Runner update process finished.") return 4;
+  if (/^Failed to create (?:a )?session\./.test(last) || deprecatedLine.test(last)) return 1;
+  if (!/^An error occur+ed: /.test(last)) return undefined;
+  return /: (?:Not configured\.|Get next message failed with non-retryable error)/.test(last) ? 1 : 2;
+}
+
+/** Of a child of ours the system tells; of run.sh its last words do, as of whatever ended while nobody watched. */
+export function exitCodeOf(
+  end: { code?: number | undefined; signal?: string | undefined },
+  launcher: "run.sh" | undefined,
+  isStillConfigured: boolean,
+  lastLines: readonly string[],
+): number | undefined {
+  if (launcher === "run.sh") return readScriptExit(lastLines);
+  if (end.code !== undefined || end.signal !== undefined) return end.code;
+  return isStillConfigured ? inferExitCode(lastLines) : undefined;
+}
 
 /** What the end of a Listener means (exit codes: runner-contract §3.1; messages: §4.3). */
 export function judgeExit(facts: ExitFacts): RunnerExit {

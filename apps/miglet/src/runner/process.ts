@@ -1,10 +1,7 @@
-import { spawn } from "node:child_process";
-import { open } from "node:fs/promises";
 import { pause } from "@mig/kit";
-import { MigError } from "@mig/lifecycle";
-import { buildEnvironment, type RunnerEnvironment, spawnUser } from "./environment.ts";
-import type { InstalledRunner } from "./installed-runner.ts";
-import { hasWorker, isRunning, readProcStat } from "./proc.ts";
+import { isRunning } from "./proc.ts";
+import { findListenerOf, hasWorker } from "./runner-tree.ts";
+import { killScope, type RunnerScope } from "./scope.ts";
 
 export interface ProcessEnd {
   /** Both undefined when the process was not our child. */
@@ -12,60 +9,13 @@ export interface ProcessEnd {
   signal?: string | undefined;
 }
 
-/** A Listener: a child of ours, or one found again after a restart of the agent. */
+/** A runner: a child of ours, or one found again after a restart of the agent. */
 export interface ListenerProcess {
+  /** What was started: the Listener itself, or the script around it. It leads its group and session. */
   pid: number;
   startTicks: number | undefined;
   ended: Promise<ProcessEnd>;
   isAlive(): boolean;
-}
-
-export interface LaunchSettings {
-  installed: InstalledRunner;
-  environment: RunnerEnvironment;
-  /** Hooks, the JIT config: never in argv. */
-  variables: Readonly<Record<string, string>>;
-  outputPath: string;
-}
-
-/**
- * Starts `bin/Runner.Listener run` itself instead of run.sh, whose exit code says nothing and whose pid is not the
- * one to signal (runner-contract §3.3, §3.9). Its own process group, no terminal, output to a file: so it lives on
- * when the agent ends.
- */
-export async function launchListener(settings: LaunchSettings): Promise<ListenerProcess> {
-  const { installed, environment, variables, outputPath } = settings;
-  const output = await open(outputPath, "a", 0o600);
-  try {
-    const child = spawn(installed.listener, ["run"], {
-      cwd: installed.dir,
-      env: buildEnvironment(environment, variables),
-      stdio: ["ignore", output.fd, output.fd],
-      detached: true,
-      ...spawnUser(environment),
-    });
-    const { pid } = child;
-    let isAlive = true;
-    const ended = new Promise<ProcessEnd>((resolve) => {
-      child.once("exit", (code, signal) => {
-        isAlive = false;
-        resolve({ code: code ?? undefined, signal: signal ?? undefined });
-      });
-    });
-    const started = new Promise<void>((resolve, reject) => {
-      child.once("spawn", resolve);
-      child.once("error", reject);
-    });
-    await started.catch((cause: unknown) => {
-      throw new MigError("runner_start_failed", `${installed.listener} could not be started.`, { cause });
-    });
-    if (pid === undefined) throw new MigError("runner_start_failed", `${installed.listener} has no pid.`);
-    child.unref();
-    const stat = await readProcStat(pid);
-    return { pid, startTicks: stat?.startTicks, ended, isAlive: () => isAlive };
-  } finally {
-    await output.close();
-  }
 }
 
 /** Watches a process that is not our child; ended at once when it is gone or is another one. */
@@ -86,17 +36,49 @@ export async function findListener(
   return { pid, startTicks, ended: watch(), isAlive: () => isAlive };
 }
 
-/** SIGINT to the Listener alone: a signal to the group would hit the job's own processes (runner-contract trap 5). */
-export function interruptListener(listener: ListenerProcess): void {
-  if (listener.isAlive()) sendSignal(listener.pid, "SIGINT");
+/**
+ * The script around a Listener may be ended by a signal that leaves the Listener behind, taking jobs (runner-contract
+ * §3.4): the runner lives as long as one of the two.
+ */
+export async function withListener(
+  script: ListenerProcess,
+  watchMs: number,
+  signal: AbortSignal,
+): Promise<ListenerProcess> {
+  let isAlive = script.isAlive() || (await findListenerOf(script.pid)) !== undefined;
+  const watch = async (): Promise<ProcessEnd> => {
+    const end = await script.ended;
+    for (;;) {
+      const listenerPid = await findListenerOf(script.pid);
+      if (listenerPid === undefined || listenerPid === script.pid || signal.aborted) break;
+      await pause(watchMs, signal);
+    }
+    isAlive = false;
+    // Its code says nothing; a signal says that it was not the end of the Listener.
+    return { signal: end.signal };
+  };
+  return { ...script, ended: watch(), isAlive: () => isAlive };
 }
 
 /**
- * SIGKILL to the whole group. After the Listener's end only while its Worker still proves that the group is ours:
- * the number may belong to another group by now.
+ * SIGINT to the Listener alone: a signal to the group would hit the job's own processes, and one to the script nobody
+ * (runner-contract traps 3 to 5). Answers whether there was a Listener.
  */
-export async function killRunner(listener: ListenerProcess): Promise<void> {
-  if (listener.isAlive() || (await hasWorker(listener.pid)) === true) sendSignal(-listener.pid, "SIGKILL");
+export async function interruptListener(runner: ListenerProcess, isScript: boolean): Promise<boolean> {
+  if (!runner.isAlive()) return false;
+  const listenerPid = isScript ? await findListenerOf(runner.pid) : runner.pid;
+  if (listenerPid === undefined) return false;
+  sendSignal(listenerPid, "SIGINT");
+  return true;
+}
+
+/**
+ * SIGKILL to the whole scope, or to the group. To the group after the Listener's end only while its Worker still
+ * proves that the group is ours: the number may belong to another group by now.
+ */
+export async function killRunner(runner: ListenerProcess, scope: RunnerScope | undefined): Promise<void> {
+  if (scope !== undefined) await killScope(scope, 2_000);
+  if (runner.isAlive() || (await hasWorker(runner.pid)) === true) sendSignal(-runner.pid, "SIGKILL");
 }
 
 function sendSignal(pid: number, signal: NodeJS.Signals): void {

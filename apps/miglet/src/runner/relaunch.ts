@@ -3,20 +3,32 @@ import { join } from "node:path";
 import { type Clock, pause } from "@mig/kit";
 import type { RunnerTiming } from "./supervised-runner.ts";
 
-/** Waits as run.sh does before it starts a Listener again; false when it must not be: too often, or given up. */
-export type Relauncher = (dir: string, exitCode: number | undefined, signal: AbortSignal) => Promise<boolean>;
-
 /** run.sh relaunches for ever (runner-contract trap 2); here so often in a window, and then it is a crash. */
-export function createRelauncher(timing: RunnerTiming, clock: Clock): Relauncher {
-  let startedAtMs: number[] = [];
-  return async (dir, exitCode, signal) => {
-    const nowMs = clock.monotonicMs();
-    startedAtMs = startedAtMs.filter((atMs) => nowMs - atMs < timing.relaunchWindowMs);
-    if (startedAtMs.length >= timing.relaunchesMax) return false;
-    startedAtMs.push(nowMs);
-    if (exitCode === 2) await pause(timing.relaunchMs, signal);
-    else await whenUpdated(dir, timing, clock, signal);
-    return !signal.aborted;
+export interface Relauncher {
+  /** Counts one more; false when there were too many. */
+  mayAgain(): boolean;
+  count(): number;
+  /** Waits as run.sh does; false when it was given up. */
+  wait(dir: string, exitCode: number | undefined, signal: AbortSignal): Promise<boolean>;
+}
+
+/** `before`: of a process before this one, which died while it waited. */
+export function createRelauncher(timing: RunnerTiming, clock: Clock, before = 0): Relauncher {
+  let startedAtMs: number[] = Array.from({ length: before }, () => clock.monotonicMs());
+  return {
+    mayAgain() {
+      const nowMs = clock.monotonicMs();
+      startedAtMs = startedAtMs.filter((atMs) => nowMs - atMs < timing.relaunchWindowMs);
+      if (startedAtMs.length >= timing.relaunchesMax) return false;
+      startedAtMs.push(nowMs);
+      return true;
+    },
+    count: () => startedAtMs.length,
+    async wait(dir, exitCode, signal) {
+      if (exitCode === 2) await pause(timing.relaunchMs, signal);
+      else await whenUpdated(dir, timing, clock, signal);
+      return !signal.aborted;
+    },
   };
 }
 

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, truncate } from "node:fs/promises";
 
 export interface TailSettings {
   path: string;
@@ -71,7 +71,7 @@ export function tailFile(settings: TailSettings): FileTail {
   const readOn = async (): Promise<boolean> => {
     let hasRead = false;
     try {
-      file ??= await open(path, "r+");
+      file ??= await open(path, "r");
       if ((await file.stat()).size < at) startOver();
       for (const untilBytes = at + readBytesMax; at < untilBytes; ) {
         const { bytesRead } = await file.read(chunk, 0, chunkBytes, at);
@@ -103,7 +103,7 @@ export function tailFile(settings: TailSettings): FileTail {
         // Between this look and the cut a line may be added and lost; output is only a hint for what hooks and
         // processes prove, and without the cut a chatty runner fills the disk.
         if ((await file.stat()).size !== at) return;
-        await file.truncate(0);
+        await truncate(path, 0);
         startOver();
       }),
     close: () =>

@@ -1,5 +1,5 @@
 import { type JsonObject, maybe } from "@mig/protocol";
-import type { SupervisedRunner } from "../runner/supervise.ts";
+import type { RunnerFacts, SupervisedRunner } from "../runner/supervise.ts";
 
 /** What GitHub said about the registration when the controller tried to delete it. */
 export type Verdict = "removed" | "busy" | "unknown";
@@ -21,8 +21,8 @@ const defaults: DrainBounds = { removedMs: 90_000, interruptMs: 30_000, killMs: 
 
 /**
  * Ends an idle runner so that no job can be lost (runner-contract §3.9): deleted at GitHub first, signalled second,
- * and never signalled while anything looks like a job. `busy` from GitHub is believed even when no Worker is seen
- * yet: the job is being handed over.
+ * and never signalled while anything looks like a job, or cannot be looked at. `busy` from GitHub is believed even
+ * when no Worker is seen yet: the job is being handed over. The proof is what was seen in the moment of the decision.
  */
 export async function drainRunner(
   runner: SupervisedRunner | undefined,
@@ -30,55 +30,91 @@ export async function drainRunner(
   bounds: Partial<DrainBounds> = {},
 ): Promise<DrainOutcome> {
   const { removedMs, interruptMs, killMs } = { ...defaults, ...bounds };
-  if (runner === undefined) return drained("no_runner", runner, verdict, "no_process");
+  if (runner === undefined) return noRunner(verdict);
   if (!runner.isAlive()) {
     if (runner.isBusy()) return { kind: "busy" };
     // Between two of its starts (self-update, retry) it has no process either: it must not get another one.
     runner.expectEnd("stopped");
-    if (await runner.whenEnded(interruptMs)) return drained("no_runner", runner, verdict, "no_process");
+    if (await runner.whenEnded(interruptMs))
+      return drained("no_runner", runner, verdict, "no_process", await runner.checkFacts());
   }
-  if (verdict === "busy" || (await runner.checkBusy())) return { kind: "busy" };
+  let facts = await runner.checkFacts();
+  if (verdict === "busy" || !isIdle(facts, verdict)) return { kind: "busy" };
 
   if (verdict === "removed") {
     runner.expectEnd("removed");
-    if (await endsOrGetsBusy(runner, removedMs)) return drained("idle", runner, verdict, "ended_by_itself");
-    if (await runner.checkBusy()) return { kind: "busy" };
+    if (await endsOrGetsBusy(runner, removedMs))
+      return drained("idle", runner, verdict, "ended_by_itself", await runner.checkFacts());
+  } else if (facts.job === "over") {
+    // It has had its one job and ends by itself; a signal could cut off what it still reports about it (§4.2).
+    if (await runner.whenEnded(removedMs)) return drained("idle", runner, verdict, "ended_by_itself", facts);
   }
+  facts = await runner.checkFacts();
+  if (!isIdle(facts, verdict)) return { kind: "busy" };
   runner.expectEnd("stopped");
   runner.interrupt();
-  if (await runner.whenEnded(interruptMs)) return drained("idle", runner, verdict, "interrupted");
+  if (await runner.whenEnded(interruptMs)) return drained("idle", runner, verdict, "interrupted", facts);
   // It took a job in the moment of the signal; killing it would make that certain damage.
-  if (await runner.checkBusy()) return { kind: "busy" };
+  facts = await runner.checkFacts();
+  if (!isIdle(facts, verdict)) return { kind: "busy" };
   await runner.kill();
-  await runner.whenEnded(killMs);
-  return drained("idle", runner, verdict, "killed");
+  // Not seen to end is not ended: nothing is promised, and whoever asks again finds what is left.
+  if (!(await runner.whenEnded(killMs))) return { kind: "busy" };
+  return drained("idle", runner, verdict, "killed", facts);
+}
+
+/** Every sign must be looked at, and none may tell of a job. */
+function isIdle(facts: RunnerFacts, verdict: Verdict): boolean {
+  if (facts.unseen.length > 0) return false;
+  // Where there is a process table it must be readable; elsewhere there is none to read.
+  if (facts.worker === "running" || (facts.worker === "unknown" && process.platform === "linux"))
+    return false;
+  // A job message that led to nothing, and a registration that is gone: the ghost of runner-contract §4.8.
+  if (facts.job === "latched") return facts.hasStalled && verdict === "removed";
+  return facts.job === "waiting" || facts.job === "over";
 }
 
 /** True when it has ended. A job that appears meanwhile ends the waiting: the deletion came too late for it. */
 async function endsOrGetsBusy(runner: SupervisedRunner, withinMs: number): Promise<boolean> {
+  const wasBusy = runner.isBusy();
   const stepMs = Math.max(10, Math.min(1000, withinMs / 20));
   for (let leftMs = withinMs; leftMs > 0; leftMs -= stepMs) {
     if (await runner.whenEnded(Math.min(stepMs, leftMs))) return true;
-    if (runner.isBusy()) return false;
+    if (runner.isBusy() && !wasBusy) return false;
   }
   return false;
 }
 
+function noRunner(verdict: Verdict): DrainOutcome {
+  return {
+    kind: "drained",
+    was: "no_runner",
+    proof: { listener: "no_process", registration: verdict, worker: "none", job: "none", worker_seen: false },
+  };
+}
+
 function drained(
   was: "idle" | "no_runner",
-  runner: SupervisedRunner | undefined,
+  runner: SupervisedRunner,
   verdict: Verdict,
   listener: string,
+  facts: RunnerFacts,
 ): DrainOutcome {
+  const { name, pid } = runner.record;
   return {
     kind: "drained",
     was,
     proof: {
       listener,
       registration: verdict,
-      worker_seen: runner?.isBusy() ?? false,
-      ...maybe("runner_name", runner?.record.name),
-      ...maybe("pid", runner?.record.pid),
+      job: facts.job === "waiting" ? "none" : facts.job,
+      job_message: facts.hasJobMessage,
+      running_line: facts.hasRunningLine,
+      hook: facts.hook,
+      worker: facts.worker,
+      worker_seen: facts.worker === "running",
+      ...maybe("runner_name", name),
+      ...maybe("pid", pid),
     },
   };
 }

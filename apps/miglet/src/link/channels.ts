@@ -1,0 +1,54 @@
+import type { Clock, Log } from "@mig/kit";
+import type { ControllerClock } from "./controller-clock.ts";
+import type { HttpCalls } from "./http-calls.ts";
+import type { Channel, Link, LinkUp, OpenLinkListener, Speaker } from "./link.ts";
+import type { LinkTiming } from "./link-timing.ts";
+import { openPollLink } from "./poll-link.ts";
+import type { TlsSource } from "./tls-material.ts";
+
+/** What channels are made of; each takes what it needs. */
+export interface ChannelParts {
+  speaker: Speaker;
+  /** Undefined when no HTTP endpoint is configured: then events and heartbeats need a stream. */
+  http: HttpCalls | undefined;
+  /** "https://host:port", "http://host:port" or "host:port" (plaintext); undefined = no gRPC. */
+  grpcEndpoint: string | undefined;
+  bearer?: (() => Promise<string | undefined>) | undefined;
+  tls?: TlsSource | undefined;
+  controllerClock?: ControllerClock | undefined;
+  timing: LinkTiming;
+  log: Log;
+  clock: Clock;
+}
+
+/** Resolves when the channel is up; rejects with a MigError that says why it is not. */
+type OpenChannel = (listener: OpenLinkListener) => Promise<{ link: Link; up: LinkUp }>;
+
+/**
+ * Every channel, the best first: `auto` takes the first that opens and climbs up again later. Each entry answers how to
+ * open it, or undefined when the settings do not have what it needs. What a VM may never use is loaded when it does.
+ */
+export const channelTable: readonly (readonly [Channel, (parts: ChannelParts) => OpenChannel | undefined])[] =
+  [
+    [
+      "grpc",
+      ({ grpcEndpoint: endpoint, timing, ...parts }) =>
+        endpoint === undefined
+          ? undefined
+          : async (listener) => {
+              const { openGrpcLink } = await import("./grpc-link.ts");
+              return openGrpcLink({ ...parts, ...timing, endpoint }, listener);
+            },
+    ],
+    [
+      "poll",
+      ({ http, timing, speaker, clock }) =>
+        http === undefined
+          ? undefined
+          : (listener) =>
+              openPollLink(
+                { http, speaker, waitMs: timing.pollWaitMs, pauseMs: timing.pollPauseMs, clock },
+                listener,
+              ),
+    ],
+  ];

@@ -1,0 +1,54 @@
+/**
+ * A program that tries both ways of the link against one address and prints what came of it as a line of JSON. Started
+ * by link-runtimes.test.ts on Node and on Bun, whose http, http2 and tls are two different implementations.
+ *
+ *   link-probe.ts <origin> <ca file or ""> <cert file or ""> <key file or "">
+ */
+import { silentLog } from "@mig/kit";
+import { openGrpcLink } from "../src/link/grpc-link.ts";
+import { createHttpCalls } from "../src/link/http-calls.ts";
+import { createTlsSource } from "../src/link/tls-material.ts";
+
+const [origin = "", caPath = "", certPath = "", keyPath = ""] = process.argv.slice(2);
+const file = (path: string): string | undefined => (path === "" ? undefined : path);
+const tls = createTlsSource({ caPath: file(caPath), certPath: file(certPath), keyPath: file(keyPath) });
+const beat = { vmId: "vm-1", poolId: "pool-1", sentAtMs: 1 };
+const speaker = {
+  vmId: "vm-1",
+  poolId: "pool-1",
+  incarnation: "boot-install",
+  version: "0.1.0",
+  migletState: () => "ready",
+};
+const outcomeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "went well",
+    (error: Error) => error.message,
+  );
+
+async function tryGrpc(): Promise<void> {
+  const { link } = await openGrpcLink(
+    { endpoint: origin, speaker, tls, connectMs: 2000, answerMs: 2000, log: silentLog },
+    { onCommand: () => {}, onDown: () => {}, onGoAway: () => {} },
+  );
+  for (let n = 0; n < 3; n += 1) await link.sendHeartbeat(beat);
+  await link.close();
+}
+
+async function tryHttp(): Promise<void> {
+  const calls = createHttpCalls({
+    endpoint: origin,
+    vmId: "vm-1",
+    incarnation: "boot-install",
+    tls,
+    timeoutMs: 2000,
+    log: silentLog,
+  });
+  try {
+    for (let n = 0; n < 3; n += 1) await calls.postHeartbeat(beat);
+  } finally {
+    calls.close();
+  }
+}
+
+console.log(JSON.stringify({ grpc: await outcomeOf(tryGrpc()), http: await outcomeOf(tryHttp()) }));

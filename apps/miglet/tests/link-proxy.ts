@@ -1,0 +1,57 @@
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+
+export type Direction = "up" | "down";
+
+/** A TCP proxy that can become what networks become: a hole for one direction or both, or a trickle. */
+export interface Proxy {
+  port: number;
+  /** Connections that were ever opened through it. */
+  opened(): number;
+  /** From now on nothing is forwarded in these directions; connections stay open, and new ones are taken. */
+  swallow(...directions: Direction[]): void;
+  /** New connections are forwarded again; those that lost bytes stay dead, as a stateful firewall would have it. */
+  heal(): void;
+  close(): Promise<void>;
+}
+
+export async function startProxy(target: number): Promise<Proxy> {
+  const sockets = new Set<Socket>();
+  let swallowed: Direction[] = [];
+  let opened = 0;
+  const server = createServer((near) => {
+    opened += 1;
+    const far = connect(target, "127.0.0.1");
+    const dead = new Set<Direction>();
+    for (const [from, to, direction] of [
+      [near, far, "up"],
+      [far, near, "down"],
+    ] as const) {
+      sockets.add(from);
+      from.on("error", () => {});
+      from.on("data", (bytes) => {
+        if (swallowed.includes(direction)) dead.add(direction);
+        if (!dead.has(direction)) to.write(bytes);
+      });
+      from.on("close", () => {
+        sockets.delete(from);
+        if (dead.size === 0 && swallowed.length === 0) to.destroy();
+      });
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    opened: () => opened,
+    swallow: (...directions) => {
+      swallowed = directions;
+    },
+    heal: () => {
+      swallowed = [];
+    },
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      }),
+  };
+}
