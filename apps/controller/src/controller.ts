@@ -1,11 +1,10 @@
 import type { Log } from "@mig/kit";
-import { assertLimits, PRODUCT_VERSION } from "@mig/protocol";
+import { assertLimits, maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { Config } from "./config/config.ts";
-import { createGithubApi } from "./github/api.ts";
-import { createAppGrants } from "./github/app-grants.ts";
-import { createFixedGrants } from "./github/fixed-grants.ts";
-import type { GrantSource, Pool } from "./github/grant-source.ts";
+import { openGithub } from "./controller/open-github.ts";
+import type { HttpDesk } from "./listen/http/http-app.ts";
 import { type Listeners, startListeners } from "./listen/listeners.ts";
+import { createRunnerInventory } from "./runner/inventory-list.ts";
 import { openDesk } from "./session/open-desk.ts";
 import { Registry } from "./session/registry.ts";
 import { openStore } from "./store/open-store.ts";
@@ -26,17 +25,18 @@ export async function runController(config: Config, log: Log, signal: AbortSigna
     dataDir: config.dataDir,
     ...(config.databaseUrl === undefined ? {} : { databaseUrl: config.databaseUrl.reveal() }),
   });
-  const poolOf = createPools(config);
   const registry = new Registry();
+  const rules = {
+    commandExpiryMs: config.pace.commandExpiryMs,
+    commandAckMs: config.pace.commandAckMs,
+    registrationsMax: 3,
+  };
+  const github = await openGithub({ config, store, registry, rules, log, signal: end.signal });
   const opened = openDesk({
     store,
     registry,
-    grants: createGrantSource(config, poolOf, end.signal),
-    rules: {
-      commandExpiryMs: config.pace.commandExpiryMs,
-      commandAckMs: config.pace.commandAckMs,
-      registrationsMax: 3,
-    },
+    grants: github.source,
+    rules,
     pace: {
       heartbeatIntervalMs: config.pace.heartbeatIntervalMs,
       silence: config.pace,
@@ -45,13 +45,19 @@ export async function runController(config: Config, log: Log, signal: AbortSigna
     },
     log,
     signal: end.signal,
-    poolOf,
+    poolOf: github.directory.poolOf,
   });
   let listeners: Listeners | undefined;
   try {
+    const inventory = github.desk === undefined ? undefined : createRunnerInventory(store);
+    const desk: HttpDesk = {
+      ...opened.desk,
+      ...maybe("directory", github.desk),
+      ...maybe("inventory", inventory),
+    };
     let stopping = false;
     const health = { isReady: () => !stopping, isStoreReachable: () => store.isReachable() };
-    listeners = await startListeners({ config, desk: opened.desk, log, health, signal });
+    listeners = await startListeners({ config, desk, log, health, signal });
     const { httpAddress, grpcAddress } = listeners;
     const where = { http: httpAddress, grpc: grpcAddress, store: store.kind, mode: config.mode };
     log.info({ version: PRODUCT_VERSION, ...where }, "the controller is ready");
@@ -64,32 +70,9 @@ export async function runController(config: Config, log: Log, signal: AbortSigna
     await listeners?.close(config.shutdownGraceMs);
     end.abort();
     await opened[Symbol.asyncDispose]();
+    await github.close();
   }
   return 0;
-}
-
-function createPools(config: Config): (poolId: string) => Pool | undefined {
-  const listed = new Map(config.pools.map((pool) => [pool.id, pool]));
-  return (poolId) => listed.get(poolId) ?? config.defaultPool;
-}
-
-function createGrantSource(
-  config: Config,
-  poolOf: (poolId: string) => Pool | undefined,
-  signal: AbortSignal,
-): GrantSource {
-  const { github } = config;
-  if (github === undefined) return createFixedGrants(config.registrationToken.reveal());
-  const api = createGithubApi(
-    {
-      apiUrl: github.apiUrl,
-      appId: String(github.appId),
-      privateKey: github.privateKey.reveal(),
-      ...(github.installationId === undefined ? {} : { installationId: String(github.installationId) }),
-    },
-    signal,
-  );
-  return createAppGrants(api, poolOf);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,5 @@
 import type { CommandAnswer, CommandType, EventType, VmEvent } from "@mig/protocol";
-import { acceptVm, noteDropped, noteError } from "./boot/accept-vm.ts";
+import { acceptVm, noteDropped, noteError, notePreemption, noteSpool } from "./boot/accept-vm.ts";
 import type { FlowContext } from "./context.ts";
 import { completeJob, noteJob, startJob } from "./jobs/follow-job.ts";
 import { confirmRunner, crashRunner, noteRegistration } from "./runner/confirm-runner.ts";
@@ -28,6 +28,8 @@ export const life = {
   runner_crashed: crashRunner,
   error: noteError,
   events_dropped: noteDropped,
+  spool_degraded: noteSpool,
+  preemption_notice: notePreemption,
 } satisfies { [T in EventType]: Flow };
 
 /**

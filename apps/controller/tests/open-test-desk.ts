@@ -6,14 +6,17 @@ import type { Parts } from "../src/session/parts.ts";
 import { Registry } from "../src/session/registry.ts";
 import type { Store } from "../src/store/open-store.ts";
 
+/** The same request gets the same grant again. */
+const inAnHourMs = Date.now() + 3_600_000;
+
 export const fixedGrants: GrantSource = {
-  issue: async (wish) => ({
-    registrationToken: `token-for-${wish.vmId}`,
-    runnerName: wish.runnerName,
-    expiresAtMs: Date.now() + 3_600_000,
-    runnerUrl: wish.pool.runnerUrl,
-    runnerGroup: wish.pool.runnerGroup,
-    labels: wish.pool.labels,
+  take: async ({ vmId, requestId, pool }) => ({
+    registrationToken: `token-for-${vmId}`,
+    runnerName: `${vmId}-${requestId.slice(-8)}`,
+    expiresAtMs: inAnHourMs,
+    runnerUrl: pool.runnerUrl,
+    runnerGroup: pool.runnerGroup,
+    labels: pool.labels,
   }),
   remove: async () => "unknown",
 };

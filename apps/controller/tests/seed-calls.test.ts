@@ -8,6 +8,7 @@ import {
   EventAnswer,
   GrantAnswer,
   HeartbeatAnswer,
+  ReleaseAnswer,
   type TSchema,
   VmsAnswer,
   VmView,
@@ -113,6 +114,7 @@ const calls: [string, string, unknown, Record<string, unknown>, TSchema?][] = [
     GrantAnswer,
   ],
   ["POST", `${vm}/registration-token`, undefined, { registration_token: "token-for-vm-123" }, GrantAnswer],
+  ["POST", `${vm}/runner/release`, undefined, { registration: "unknown" }, ReleaseAnswer],
   ["GET", "/api/v1/vms/vm-quiet/commands", undefined, { commands: [], vm_id: "vm-quiet" }, CommandsAnswer],
   [
     "GET",

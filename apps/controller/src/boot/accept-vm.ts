@@ -1,5 +1,5 @@
 import { nextVmState } from "@mig/lifecycle";
-import { maybe, readError, readText, type VmEvent } from "@mig/protocol";
+import { maybe, readError, readPreemption, readText, type VmEvent } from "@mig/protocol";
 import type { FlowContext } from "../context.ts";
 
 /** `vm_started`: the VM is there. The acknowledgement of this event is what the agent waits for. */
@@ -18,6 +18,17 @@ export function noteError({ vm, nowMs, log }: FlowContext, event: VmEvent): void
   if (!error.fatal) return;
   vm.state = nextVmState(vm.state, "error");
   vm.problem = { code: error.code, category: error.category, message: error.message, at_ms: nowMs };
+}
+
+/** `spool_degraded`: the VM's disk refuses writes, or takes them again. Nothing is lost yet. */
+export function noteSpool({ log }: FlowContext, event: VmEvent): void {
+  log.warn({ spool: event.data }, "a VM cannot keep its events on disk");
+}
+
+/** `preemption_notice`: the cloud takes the VM away; the agent drains by itself. What runs there may be cut off. */
+export function notePreemption({ vm, log }: FlowContext, event: VmEvent): void {
+  const notice = readPreemption(event.data);
+  log.warn({ ...notice, state: vm.state }, "a VM is being taken away by its cloud");
 }
 
 /** `events_dropped`: the VM's disk could not keep everything. The gap is on record, and so is its size. */

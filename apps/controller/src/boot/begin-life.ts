@@ -66,6 +66,7 @@ function began(context: FlowContext, incarnation: string): Recognized {
   const { unit, vm, nowMs } = context;
   if (vm.incarnation !== "") {
     endJob(context, "unknown");
+    unit.settleGrant({ vmId: vm.vmId, incarnation: vm.incarnation, to: "void" });
     for (const command of unit.openCommands(vm.vmId)) {
       // An order that waited for whichever boot comes goes on waiting, unless that boot took it.
       if (command.incarnation !== null || command.state === "acknowledged") {

@@ -11,7 +11,8 @@ const DAY = 24 * 60 * MINUTE;
 
 /** From acknowledged to result. A drain or a shutdown waits for the running job, which may take GitHub's 5 days. */
 export const resultWithinMs: Record<CommandType, number> = {
-  register_runner: 10 * MINUTE,
+  // With a download of the runner in it.
+  register_runner: 30 * MINUTE,
   drain: 6 * DAY,
   shutdown: 6 * DAY,
   update_config: 5 * MINUTE,

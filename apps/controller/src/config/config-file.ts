@@ -7,36 +7,48 @@ import { nearest } from "./nearest.ts";
 import { isSettingName, type SettingName, settingNames } from "./settings.ts";
 
 const fileBytesMax = 1024 * 1024;
+/** `secrets.vault.address` is in the group `secrets.vault`, and that in `secrets`. */
 const groups = new Set(
-  settingNames.flatMap((name) => (name.includes(".") ? [name.slice(0, name.indexOf("."))] : [])),
+  settingNames.flatMap((name) => {
+    const parts = name.split(".").slice(0, -1);
+    return parts.map((_, i) => parts.slice(0, i + 1).join("."));
+  }),
 );
+/** What is no setting but a list of entries or an entry; config.ts reads them. */
+const lists = ["github.apps", "orgs", "pools", "default_pool"] as const;
 
 export interface ConfigFile {
   values: Map<SettingName, Written>;
+  apps: unknown;
+  orgs: unknown;
   pools: unknown;
   defaultPool: unknown;
   fileName: string;
 }
 
+export const nothingListed = { apps: undefined, orgs: undefined, pools: undefined, defaultPool: undefined };
+
 /** The settings that a YAML file holds. Whatever is wrong with it goes to `problems`; what can be read is read. */
 export function readConfigFile(file: Written, problems: Problem[]): ConfigFile {
   const fileName = basename(file.text);
-  const read: ConfigFile = { values: new Map(), pools: undefined, defaultPool: undefined, fileName };
+  const read: ConfigFile = { values: new Map(), ...nothingListed, fileName };
   const root = parse(file, problems);
   if (root === undefined) return read;
   const take = (from: Unknown, prefix: string): void => {
     for (const [key, value] of Object.entries(from)) {
       const name = prefix + key;
       const source = `${fileName}: ${name}`;
-      if (name === "pools") read.pools = value;
+      if (name === "github.apps") read.apps = value;
+      else if (name === "orgs") read.orgs = value;
+      else if (name === "pools") read.pools = value;
       else if (name === "default_pool") read.defaultPool = value;
-      else if (prefix === "" && groups.has(key)) {
+      else if (groups.has(name)) {
         const group = asObject(value);
-        if (group !== undefined) take(group, `${key}.`);
+        if (group !== undefined) take(group, `${name}.`);
         else if (value !== null)
           problems.push({ message: `${source} holds further keys, as in "${key}: { … }"` });
       } else if (!isSettingName(name)) {
-        const guess = nearest(name, [...settingNames, "pools", "default_pool"]);
+        const guess = nearest(name, [...settingNames, ...lists]);
         problems.push({
           message: `${source} is not a setting${guess === undefined ? "" : `; did you mean ${guess}?`}`,
         });

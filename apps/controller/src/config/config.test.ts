@@ -2,12 +2,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
+import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { buildConfig, type Outcome } from "./config.ts";
 import { readInvocation } from "./env.ts";
 import { nearest } from "./nearest.ts";
 import { flagOf, settingNames, variableOf } from "./settings.ts";
 import { showHelp, showProblems, showSettings } from "./show.ts";
+import { appServing, isSameGithub } from "./who-serves.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "mig-config-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -100,6 +102,7 @@ describe("pools", () => {
         registration: "jit",
         legacyAgents: false,
         reuse: false,
+        allowPublic: false,
       },
       {
         id: "p2",
@@ -110,13 +113,222 @@ describe("pools", () => {
         registration: "token",
         legacyAgents: true,
         reuse: true,
+        allowPublic: false,
       },
     ]);
+  });
+
+  test("pin the runner's version for their VMs, or hear what is wrong with the pin", () => {
+    const sum = "A".repeat(64);
+    const pin = (runner: string): string =>
+      file("pin.yaml", `pools: [{ id: p1, runner_url: "https://github.com/acme", runner: ${runner} }]\n`);
+    const good = configOf([
+      "--sample",
+      "--config",
+      pin(`{ version: v2.336.0, sha256: { linux-x64: ${sum} } }`),
+    ]);
+    expect(good.pools[0]?.runner).toEqual({ version: "2.336.0", sha256: { "linux-x64": "a".repeat(64) } });
+    for (const [bad, told] of [
+      ["2.336.0", ".runner is { version"],
+      ["{ version: '2' }", '.runner.version "2" is no version'],
+      ["{ version: 2.336.0, sha256: { linux-x64: 12 } }", ".runner.sha256.linux-x64 is not 64"],
+      ["{ version: 2.336.0, sha256: { beos: x } }", '.runner.sha256 names a platform "beos"'],
+      ["{ version: 2.336.0, url: x }", '.runner has a key "url"'],
+      ["{ version: 2.336.0, download_url: ftp://x }", ".runner.download_url is no http"],
+    ] as const)
+      expect(problemsOf(["--sample", "--config", pin(bad)])).toContain(told);
   });
 
   test("without any of them nobody can register, which is said", () => {
     const without = normal.slice(0, -2);
     expect(problemsOf(without)).toContain("a list of pools");
+  });
+});
+
+describe("several GitHub Apps, organizations and pools", () => {
+  const tokens = normal.slice(0, 4);
+  const several = `
+github:
+  apps:
+    - { id: acme, client_id: Iv23liAcme, key: "vault://secret/mig/acme#private_key", pace: { start: 60, max: 120 } }
+    - { id: ghes, api_url: "https://ghes.example/api/v3", app_id: 7, signer: "vault-transit://transit/ghes", installation_id: 9 }
+    - { id: spare, app_id: 8, key: "env://SPARE_KEY", previous_key: "file:///etc/mig/old.pem" }
+orgs:
+  - { id: acme, github: "https://github.com/acme/", app: acme }
+  - { id: intern, github: "https://ghes.example/intern" }
+pools:
+  - { id: linux, org_id: acme }
+  - { id: app, org_id: acme, runner_url: "https://github.com/acme/app", app: spare, allow_public: true }
+  - { id: inside, org_id: intern, runner_group: 7 }
+secrets:
+  allow_env: true
+  master_key: file:///etc/mig/master.key
+  vault: { address: "https://vault.example:8200", token: "file:///run/vault/token", namespace: team }
+  aws: { region: eu-west-1 }
+`;
+
+  test("are read with what follows from each other", () => {
+    const config = configOf([...tokens, "--config", file("several.yaml", several)], { SPARE_KEY: "k" });
+    expect(config.github).toBeUndefined();
+    expect(config.apps).toEqual([
+      {
+        id: "acme",
+        apiUrl: "https://api.github.com",
+        issuer: "Iv23liAcme",
+        key: "vault://secret/mig/acme#private_key",
+        pace: { start: 60, max: 120 },
+      },
+      {
+        id: "ghes",
+        apiUrl: "https://ghes.example/api/v3",
+        issuer: "7",
+        signer: "vault-transit://transit/ghes",
+        installationId: 9,
+      },
+      {
+        id: "spare",
+        apiUrl: "https://api.github.com",
+        issuer: "8",
+        key: "env://SPARE_KEY",
+        previousKey: "file:///etc/mig/old.pem",
+      },
+    ]);
+    const served = config.pools.map((pool) => [
+      pool.id,
+      pool.runnerUrl,
+      pool.runnerGroup,
+      appServing(pool, config.apps, config.orgs),
+    ]);
+    expect(served).toEqual([
+      ["linux", "https://github.com/acme", "default", { app: "acme" }],
+      ["app", "https://github.com/acme/app", "default", { app: "spare" }],
+      ["inside", "https://ghes.example/intern", "7", { app: "ghes" }],
+    ]);
+    expect(config.secrets).toMatchObject({
+      masterKey: "file:///etc/mig/master.key",
+      env: { isAllowed: true, values: { SPARE_KEY: "k" } },
+      vault: { address: "https://vault.example:8200", namespace: "team", login: { method: "token" } },
+      aws: { region: "eu-west-1" },
+    });
+  });
+
+  test("the single form is one App more, with its key by reference", () => {
+    const config = configOf(normal);
+    expect(config.apps).toEqual([
+      {
+        id: "default",
+        apiUrl: "https://api.github.com",
+        issuer: "7",
+        key: `file://${appKey}`,
+        servesAll: true,
+      },
+    ]);
+  });
+
+  test("empty lists mean that they are set up over the API", () => {
+    const config = configOf([...tokens, "--config", file("api.yaml", "github: { apps: [] }\npools: []\n")]);
+    expect([config.apps, config.pools, config.defaultPool, config.poolBase.registration]).toEqual([
+      [],
+      [],
+      undefined,
+      "jit",
+    ]);
+  });
+
+  test("a pool that says nowhere where it registers does not do so at the address for trials", () => {
+    const told = problemsOf([...normal.slice(0, -2), "--config", file("nowhere.yaml", "pools: [{ id: p }]")]);
+    expect(told).toContain("pools[0] .runner_url is missing");
+  });
+
+  test("everything that is wrong with them is told at once", () => {
+    const bad = `
+github:
+  apps:
+    - { id: a, app_id: 1, key: "valut://x/y#z", keyy: 1 }
+    - { id: a, app_id: zero, key: "-----BEGIN PRIVATE KEY-----", signer: "file:///x" }
+    - { api_url: "http://far.example", pace: { start: 9, max: 3, min: 1 } }
+    - 7
+orgs: [{ id: acme, github: "https://github.com/enterprises/x", app: nobody }]
+pools: [{ id: p, runner_url: "https://github.com/acme", app: nobody }, { id: q, runner_url: "https://ghes.example/acme" }]
+secrets: { vault: { token: "s.123456" } }
+`;
+    const told = problemsOf([...tokens, "--config", file("wrong.yaml", bad)]);
+    for (const part of [
+      'wrong.yaml: github.apps[0] has a key "keyy" that is not known; did you mean key?',
+      "github.apps[0] .key is a reference that begins with vault://, gcpsm://",
+      "did you mean vault://?",
+      "github.apps[1] .app_id is a whole number",
+      "github.apps[1] .key is a reference",
+      "github.apps[1] .signer is a reference that begins with vault-transit://",
+      'github.apps: the id "a" is there twice',
+      "github.apps[2] .id is missing",
+      "github.apps[2] .app_id or .client_id is missing",
+      "github.apps[2] .key is missing",
+      "github.apps[2] .api_url must begin with https://",
+      "github.apps[2] .pace .start is the pace at first",
+      'github.apps[2] .pace has a key "min"',
+      "github.apps[3] holds the keys id, api_url",
+      "orgs[0] .github is an enterprise",
+      'orgs[0] .app names a GitHub App "nobody"',
+      'pools[0] "p" is to be served by the GitHub App "nobody"',
+      'pools[1] "q" registers at https://ghes.example/acme, and no GitHub App is of that GitHub',
+      "secrets.vault.token is no reference to a secret",
+    ])
+      expect(told).toContain(part);
+    // What looks like a secret is not repeated.
+    expect(told).not.toContain("s.123456");
+    expect(told).not.toContain("BEGIN PRIVATE KEY");
+  });
+
+  test.each([
+    ["github: { app_id: 1, apps: [{ id: a, app_id: 2, key: 'env://K' }] }", "github.app_id"],
+    ["github: { apps: {} }", "github.apps is a list"],
+    ["github: { aps: [] }", "did you mean github.apps?"],
+    ["orgs: 1", "orgs is a list"],
+    ["pools: [{ id: p, org_id: nobody, runner_url: '' }]", ".runner_url is missing"],
+    ["secrets: { vault: { adress: x } }", "did you mean secrets.vault.address?"],
+    ["secrets: { vault: { address: 'https://v' } }", "says how to log in to Vault"],
+    ["secrets: { vault: { role: r } }", "needs secrets.vault.address"],
+    [
+      "secrets: { vault: { address: 'https://v', token: 'file:///t', role: r } }",
+      "excludes secrets.vault.token",
+    ],
+    ["secrets: { vault: 1 }", "holds further keys"],
+    [
+      "github: { apps: [{ id: a, app_id: 1, key: 'env://K' }, { id: b, app_id: 2, key: 'env://L' }] }\npools: [{ id: p, runner_url: 'https://github.com/x' }]",
+      "could be served by several GitHub Apps",
+    ],
+    [
+      "github: { apps: [{ id: a, app_id: 1, key: 'env://K' }] }\npools: [{ id: p, app: a, runner_url: 'https://x.ghe.com/x' }]",
+      "that is another GitHub",
+    ],
+  ])("%s → %s", (content, part) => {
+    expect(problemsOf(["--dev", "--config", file("some.yaml", content)])).toContain(part);
+  });
+
+  test.each([
+    ["https://api.github.com", "https://github.com/acme", true],
+    ["https://api.github.com", "https://www.github.com/acme", true],
+    ["https://api.acme.ghe.com", "https://acme.ghe.com/org", true],
+    ["https://ghes.example/api/v3", "https://ghes.example/org", true],
+    ["https://ghes.example:8443/api/v3", "https://ghes.example:8443/org", true],
+    ["https://ghes.example/api/v3", "https://github.com/org", false],
+    ["https://api.github.com", "https://github.com.evil.example/acme", false],
+    ["https://api.github.com", "https://acme.ghe.com/org", false],
+    ["https://api.github.com", "nothing", false],
+  ])("%s is of %s: %s", (api, web, is) => {
+    expect(isSameGithub(api, web)).toBe(is);
+  });
+
+  test("whatever is written, it is told and nothing is thrown", () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ maxDepth: 4 }), fc.jsonValue({ maxDepth: 3 }), (apps, orgs) => {
+        const content = JSON.stringify({ github: { apps }, orgs, pools: orgs });
+        const outcome = read(["--dev", "--config", file("any.yaml", content)]);
+        if (!outcome.ok) expect(outcome.problems.length).toBeGreaterThan(0);
+      }),
+      { numRuns: 200 },
+    );
   });
 });
 

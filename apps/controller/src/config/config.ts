@@ -1,9 +1,14 @@
-import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { type LogLevel, logLevels } from "@mig/kit";
+import type { AppConfig } from "./apps.ts";
+import { readDirectory } from "./directory.ts";
 import type { Invocation, Problem } from "./env.ts";
-import { type PoolConfig, problemOfLabels, readPool, readPools } from "./pools.ts";
+import { type GitHubConfig, readGitHub } from "./github.ts";
+import type { OrgConfig } from "./orgs.ts";
+import type { PoolConfig } from "./pools.ts";
 import { Secret } from "./secret.ts";
+import { readSecretFile } from "./secret-file.ts";
+import { readSecretSettings, type SecretConfig } from "./secret-settings.ts";
 import type { SettingName } from "./settings.ts";
 import { type Address, type Effective, formatAddress, isLoopback, Values } from "./values.ts";
 
@@ -27,24 +32,26 @@ export interface Config {
   /** Undefined in sample and dev mode: nobody is asked. */
   tokens: { agent: Secret; operator: Secret } | undefined;
   registrationToken: Secret;
-  /** Undefined: grants are `registrationToken`. */
+  /** The one App of `github.app_id`; it is among `apps` too. */
   github: GitHubConfig | undefined;
+  /** What the file sets up; more may be set up over the API. Without any App, sample and dev mode give out `registrationToken`. */
+  apps: readonly AppConfig[];
+  orgs: readonly OrgConfig[];
   pools: readonly PoolConfig[];
   /** For VMs of a pool that is not listed; undefined = they are refused. */
   defaultPool: PoolConfig | undefined;
+  /** What a pool takes that leaves something out. */
+  poolBase: PoolConfig;
+  /** Of Apps that name no other. */
+  githubApiUrl: string;
+  groupPolicy: "warn" | "deny";
+  secrets: SecretConfig;
   pace: PaceConfig;
   startupGraceMs: number;
   shutdownGraceMs: number;
   connectionTimeoutMs: number;
   connectionsMax: number;
   log: { level: LogLevel; format: "json" | "text" };
-}
-
-export interface GitHubConfig {
-  apiUrl: string;
-  appId: number;
-  privateKey: Secret;
-  installationId: number | undefined;
 }
 
 export interface PaceConfig {
@@ -64,8 +71,8 @@ export type Outcome =
 export function buildConfig(invocation: Invocation): Outcome {
   const values = new Values(invocation.values, [...invocation.problems]);
   const mode = readMode(values);
-  const github = readGitHub(values, mode);
-  const { pools, defaultPool } = readAllPools(values, invocation, mode, github !== undefined);
+  const github = readGitHub(values, invocation, mode);
+  const directory = readDirectory(values, invocation, mode, github);
   const pace = readPace(values);
   const config: Config = {
     mode,
@@ -75,9 +82,11 @@ export function buildConfig(invocation: Invocation): Outcome {
     databaseUrl: readDatabaseUrl(values),
     tokens: readTokens(values, mode),
     registrationToken: new Secret(values.text("registration_token") ?? ""),
-    github,
-    pools,
-    defaultPool,
+    github: github.single,
+    ...directory,
+    githubApiUrl: github.apiUrl,
+    groupPolicy: values.choice("github.group_policy", ["warn", "deny"]) ?? "warn",
+    secrets: readSecretSettings(values, invocation, mode, directory.apps),
     pace,
     startupGraceMs: values.durationMs("startup_grace", { otherwise: pace.unreachableAfterMs || 1, minMs: 0 }),
     shutdownGraceMs: values.durationMs("shutdown_grace", { minMs: 0 }),
@@ -147,67 +156,6 @@ function readTokens(values: Values, mode: Mode): Config["tokens"] {
   return { agent, operator };
 }
 
-function readGitHub(values: Values, mode: Mode): GitHubConfig | undefined {
-  const apiUrl = values.url("github.api_url");
-  const appId = values.count("github.app_id");
-  const privateKey = readSecretFile(values, "github.private_key_file");
-  const installationId = values.count("github.installation_id");
-  if (mode === "sample") return undefined;
-  const isWanted =
-    mode === "normal" || values.isWritten("github.app_id") || values.isWritten("github.private_key_file");
-  if (!isWanted) return undefined;
-  if (!values.isWritten("github.app_id"))
-    values.refuse("github.app_id", "is the number of the GitHub App that registers runners");
-  if (!values.isWritten("github.private_key_file")) {
-    values.refuse("github.private_key_file", "names the PEM file of the GitHub App's private key");
-  } else if (privateKey !== undefined && !privateKey.reveal().includes("PRIVATE KEY-----")) {
-    values.refuse("github.private_key_file", "must be a PEM file with a private key");
-  }
-  return appId === undefined || privateKey === undefined
-    ? undefined
-    : { apiUrl, appId, privateKey, installationId };
-}
-
-function readAllPools(
-  values: Values,
-  { defaultPool: written, pools: list, fileName }: Invocation,
-  mode: Mode,
-  hasGitHub: boolean,
-): { pools: PoolConfig[]; defaultPool: PoolConfig | undefined } {
-  const base: PoolConfig = {
-    id: "default",
-    orgId: "default",
-    runnerUrl: values.url("runner_url"),
-    runnerGroup: values.text("runner_group") ?? "",
-    labels: values.list("labels"),
-    registration: hasGitHub ? "jit" : "token",
-    legacyAgents: mode === "sample",
-    reuse: false,
-  };
-  const labelProblem = problemOfLabels(base.labels);
-  if (labelProblem !== undefined) values.refuse("labels", labelProblem);
-  const pool =
-    written === undefined || written === null
-      ? base
-      : readPool(written, `${fileName}: default_pool`, base, values.problems);
-  const pools = readPools(
-    list,
-    fileName,
-    { ...pool, id: "", legacyAgents: mode === "sample" },
-    values.problems,
-  );
-  if (!hasGitHub && mode !== "normal" && [pool, ...pools].some((one) => one.registration === "jit")) {
-    values.problems.push({
-      message: `registration: jit needs a GitHub App, and ${mode} mode has none; write registration: token`,
-    });
-  }
-  // In normal mode a VM of an unlisted pool is somebody else's, unless the operator named a pool for all.
-  const isNamed = mode !== "normal" || pool !== base || values.isWritten("runner_url");
-  if (!isNamed && pools.length === 0)
-    values.refuse("runner_url", "or a list of pools in the file of --config says where runners register");
-  return { pools, defaultPool: isNamed ? pool : undefined };
-}
-
 function readPace(values: Values): PaceConfig {
   const pace: PaceConfig = {
     heartbeatIntervalMs: values.durationMs("heartbeat_interval", { minMs: 100 }),
@@ -238,28 +186,4 @@ function readPace(values: Values): PaceConfig {
     "must be longer than command_ack_timeout",
   );
   return pace;
-}
-
-function readSecretFile(values: Values, name: SettingName): Secret | undefined {
-  const path = values.text(name);
-  if (path === undefined) return undefined;
-  try {
-    const about = statSync(path);
-    if (!about.isFile() || about.size > 64 * 1024) {
-      values.refuse(name, "must be a file of at most 64 KiB");
-      return undefined;
-    }
-    const text = readFileSync(path, "utf8").trim();
-    if (text.length < 16)
-      values.refuse(name, "holds fewer than 16 characters; make a token with: openssl rand -hex 32");
-    else if (name.endsWith("_token_file") && !/^[!-~]{1,4096}$/.test(text))
-      values.refuse(
-        name,
-        "must hold one token of at most 4096 visible ASCII characters: no header carries another",
-      );
-    else return new Secret(text);
-  } catch (error) {
-    values.refuse(name, `cannot be read: ${(error as NodeJS.ErrnoException).code ?? "unknown error"}`);
-  }
-  return undefined;
 }

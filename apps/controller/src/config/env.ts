@@ -1,4 +1,4 @@
-import { readConfigFile } from "./config-file.ts";
+import { nothingListed, readConfigFile } from "./config-file.ts";
 import { nearest } from "./nearest.ts";
 import { describe, flagOf, type SettingName, settingNames, variableOf } from "./settings.ts";
 
@@ -23,7 +23,9 @@ export interface Invocation {
   action: Action;
   json: boolean;
   values: Map<SettingName, Written>;
-  /** The YAML file's `pools` and `default_pool`, unread. */
+  /** The YAML file's `github.apps`, `orgs`, `pools` and `default_pool`, unread. */
+  apps: unknown;
+  orgs: unknown;
   pools: unknown;
   defaultPool: unknown;
   /** How messages name the YAML file. */
@@ -31,6 +33,8 @@ export interface Invocation {
   problems: Problem[];
   /** `MIG_*` variables that name no setting: said at the start, and ignored. */
   unknownVariables: string[];
+  /** For env:// references: only the variables that one names are taken from it. */
+  environment: Readonly<Record<string, string | undefined>>;
 }
 
 const plainFlags = ["--config", "--help", "--version", "--json"] as const;
@@ -44,17 +48,20 @@ export function readInvocation(
   const configFile = line.configFile ?? { text: env["MIG_CONFIG"] ?? "", source: "MIG_CONFIG" };
   const file =
     configFile.text === ""
-      ? { values: new Map<SettingName, Written>(), pools: undefined, defaultPool: undefined, fileName: "" }
+      ? { values: new Map<SettingName, Written>(), ...nothingListed, fileName: "" }
       : readConfigFile(configFile, problems);
   return {
     action: line.action,
     json: line.json,
     values: new Map([...file.values, ...readVariables(env), ...line.values]),
+    apps: file.apps,
+    orgs: file.orgs,
     pools: file.pools,
     defaultPool: file.defaultPool,
     fileName: file.fileName,
     problems,
     unknownVariables: findUnknownVariables(env),
+    environment: env,
   };
 }
 

@@ -1,6 +1,8 @@
-import { asObject, isId, limits, type Unknown } from "@mig/protocol";
+import { isId, limits, maybe } from "@mig/protocol";
 import type { Problem } from "./env.ts";
-import { nearest } from "./nearest.ts";
+import { Fields, readList } from "./fields.ts";
+import { type OrgConfig, problemOfAccount } from "./orgs.ts";
+import { type RunnerPin, readRunnerPin } from "./runner-pin.ts";
 import { problemOfUrl } from "./values.ts";
 
 /** VMs with the same labels, runner group, organization and join policy. */
@@ -15,9 +17,14 @@ export interface PoolConfig {
   legacyAgents: boolean;
   /** After its job a VM registers again instead of shutting down. */
   reuse: boolean;
+  /** Its runner group may be open to public repositories (reliability-security §6 F5). */
+  allowPublic: boolean;
+  /** The GitHub App that serves it, where that is not its organization's. */
+  app?: string;
+  runner?: RunnerPin;
 }
 
-const keys = [
+export const poolKeys = [
   "id",
   "org_id",
   "runner_url",
@@ -26,28 +33,22 @@ const keys = [
   "registration",
   "legacy_agents",
   "reuse",
+  "runner",
+  "app",
+  "allow_public",
 ] as const;
 
-/** The pools of a YAML file; what one leaves out it takes from `base`. */
+/** The pools of a YAML file; what one leaves out it takes from its organization, and else from `base`. */
 export function readPools(
   content: unknown,
-  fileName: string,
+  source: string,
   base: PoolConfig,
   problems: Problem[],
+  orgs: readonly OrgConfig[] = [],
 ): PoolConfig[] {
-  if (content === undefined || content === null) return [];
-  if (!Array.isArray(content)) {
-    problems.push({ message: `${fileName}: pools is a list, as in "pools: [{ id: linux, runner_url: … }]"` });
-    return [];
-  }
-  const pools = content.map((item, i) => readPool(item, `${fileName}: pools[${i}]`, base, problems));
-  const seen = new Set<string>();
-  for (const { id } of pools) {
-    if (seen.has(id))
-      problems.push({ message: `${fileName}: the pool "${id}" is there twice; give each its own id` });
-    seen.add(id);
-  }
-  return pools;
+  return readList(content, source, "{ id: linux, runner_url: … }", problems, (item, where) =>
+    readPool(item, where, base, problems, orgs),
+  );
 }
 
 export function readPool(
@@ -55,48 +56,44 @@ export function readPool(
   source: string,
   base: PoolConfig,
   problems: Problem[],
+  orgs: readonly OrgConfig[] = [],
 ): PoolConfig {
-  const from = asObject(content);
-  const refuse = (rule: string): void => void problems.push({ message: `${source} ${rule}` });
-  if (from === undefined) {
-    refuse(`holds the keys ${keys.join(", ")}`);
-    return base;
-  }
-  for (const key of Object.keys(from)) {
-    if ((keys as readonly string[]).includes(key)) continue;
-    const guess = nearest(key, keys);
-    refuse(`has a key "${key}" that is not known${guess === undefined ? "" : `; did you mean ${guess}?`}`);
-  }
-  const registration = text(from, "registration") ?? base.registration;
+  const fields = new Fields(content, source, poolKeys, problems);
+  const refuse = (rule: string): void => fields.refuse(rule);
+  const registration = fields.text("registration") ?? base.registration;
   if (registration !== "jit" && registration !== "token") refuse(".registration is jit or token");
+  const orgId = fields.text("org_id") ?? base.orgId;
+  const org = orgs.find(({ id }) => id === orgId);
   const pool: PoolConfig = {
-    id: text(from, "id") ?? base.id,
-    orgId: text(from, "org_id") ?? base.orgId,
-    runnerUrl: (text(from, "runner_url") ?? base.runnerUrl).replace(/\/+$/, ""),
-    runnerGroup: text(from, "runner_group") ?? base.runnerGroup,
-    labels: readLabels(from["labels"], base.labels, refuse),
+    id: fields.text("id") ?? base.id,
+    orgId,
+    runnerUrl: (fields.text("runner_url") ?? org?.github ?? base.runnerUrl).replace(/\/+$/, ""),
+    runnerGroup: fields.text("runner_group") ?? base.runnerGroup,
+    labels: readLabels(fields.raw("labels"), base.labels, refuse),
     registration: registration === "token" || registration === "jit" ? registration : base.registration,
-    legacyAgents: readSwitch(from, "legacy_agents", base.legacyAgents, refuse),
-    reuse: readSwitch(from, "reuse", base.reuse, refuse),
+    legacyAgents: fields.switch("legacy_agents", base.legacyAgents),
+    reuse: fields.switch("reuse", base.reuse),
+    allowPublic: fields.switch("allow_public", base.allowPublic),
+    ...maybe("app", fields.id("app") ?? base.app),
+    ...maybe("runner", readRunnerPin(fields.raw("runner"), base.runner, refuse)),
   };
   if (!isId(pool.id)) refuse('.id is missing or not an id: letters, digits, ".", "_" and "-"');
   if (!isId(pool.orgId)) refuse(".org_id is missing or not an id");
-  const urlProblem = problemOfUrl(pool.runnerUrl);
+  if (pool.runnerGroup.length > 128) refuse(".runner_group is the name or the number of a runner group");
+  const urlProblem =
+    pool.runnerUrl === ""
+      ? "is missing: where its runners register, or the org_id of an organization that says so"
+      : (problemOfUrl(pool.runnerUrl) ?? problemOfAccount(pool.runnerUrl));
   if (urlProblem !== undefined) refuse(`.runner_url ${urlProblem}`);
+  else if (org !== undefined && !isWithin(pool.runnerUrl, org.github))
+    refuse(`.runner_url ${pool.runnerUrl} is not of its organization "${org.id}", which is ${org.github}`);
   return pool;
 }
 
-function text(from: Unknown, key: string): string | undefined {
-  const value = from[key];
-  if (value === undefined || value === null) return undefined;
-  return typeof value === "object" ? "" : String(value);
-}
-
-function readSwitch(from: Unknown, key: string, otherwise: boolean, refuse: (rule: string) => void): boolean {
-  const value = from[key];
-  if (value === undefined || value === null) return otherwise;
-  if (typeof value !== "boolean") refuse(`.${key} is true or false`);
-  return value === true;
+/** A repository's runners may belong to its organization's pools. */
+function isWithin(runnerUrl: string, orgUrl: string): boolean {
+  const [one, all] = [runnerUrl.toLowerCase(), orgUrl.toLowerCase()];
+  return one === all || one.startsWith(`${all}/`);
 }
 
 function readLabels(value: unknown, otherwise: string[], refuse: (rule: string) => void): string[] {

@@ -1,5 +1,8 @@
 import { REDACTED } from "@mig/kit";
+import { appKeys } from "./apps.ts";
 import type { Problem } from "./env.ts";
+import { orgKeys } from "./orgs.ts";
+import { poolKeys } from "./pools.ts";
 import { describe, flagOf, settingNames, variableOf } from "./settings.ts";
 import type { Effective } from "./values.ts";
 
@@ -21,9 +24,11 @@ export function showHelp(): string {
 A flag wins over its variable, that over the YAML file, that over the default.
 
   --config FILE
-      YAML file; github.api_url is written "github: { api_url: … }". It also holds "pools:" and
-      "default_pool:" with id, org_id, runner_url, runner_group, labels, registration (jit or token),
-      legacy_agents, reuse [MIG_CONFIG]
+      YAML file; github.api_url is written "github: { api_url: … }". It also holds lists [MIG_CONFIG]:
+      github: { apps: [] }    ${appKeys.join(", ")}
+      orgs: []                ${orgKeys.join(", ")}
+      pools: [], default_pool: {}
+          ${poolKeys.join(", ")}
 ${lines.join("\n")}
 
 Exit codes: 0 stopped in order, 1 failed, 2 a setting is wrong.

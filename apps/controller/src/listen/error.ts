@@ -40,6 +40,17 @@ const statusOf = {
   runner_start_failed: 500,
   runner_version_deprecated: 500,
   runner_crashed: 500,
+  runner_install_failed: 500,
+  resources_low: 500,
+  clock_skewed: 500,
+  github_unreachable: 500,
+  runner_session_conflict: 500,
+  runner_registration_deleted: 500,
+  runner_updating: 500,
+  job_stalled: 500,
+  secret_unavailable: 503,
+  secret_forbidden: 503,
+  secret_invalid: 503,
 } as const satisfies Record<ErrorCode, number>;
 
 export interface ErrorReply {

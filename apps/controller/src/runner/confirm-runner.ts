@@ -11,10 +11,13 @@ export function confirmRunner(context: FlowContext, event: VmEvent): void {
   const runner = readRegistered(event.data);
   vm.state = nextVmState(vm.state, "runner_registered");
   vm.runnerState = "idle";
+  // What failed before it does not count against the next one, where a VM may register again after its job.
+  vm.registrations = 0;
   vm.runnerName = runner.runnerName ?? vm.runnerName;
   // The heartbeat that says so may come later, or not at all (agents from before MIG): it waits for no runner now.
   if (vm.migletState === "ready" || vm.migletState === "registering_runner") vm.migletState = "idle";
   settleRegistration(context);
+  context.unit.settleGrant({ vmId: vm.vmId, incarnation: vm.incarnation, to: "used" });
   log.info({ runner_name: vm.runnerName }, "a runner is registered");
 }
 

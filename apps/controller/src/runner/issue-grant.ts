@@ -4,71 +4,43 @@ import type { CommandRow, VmRow } from "../store/rows.ts";
 
 /**
  * Grants: permission to register one runner. The endpoint `registration-token` and the command `register_runner`
- * draw from here. A command that is delivered again within five minutes carries the same grant again, so a lost
- * delivery costs no second registration.
+ * draw from here, and from the same line (grant-line.ts).
  */
 export interface GrantParts {
   grants: GrantSource;
-  signal: AbortSignal;
   poolOf(poolId: string): Pool | undefined;
 }
 
-const keepMs = 5 * 60_000;
-const keptMax = 10_000;
+/** Who names no request has one in mind: the runner of this life (agents from before MIG ask again and again). */
+const unnamed = "registration-token";
+
+type Asker = Pick<VmRow, "vmId" | "incarnation" | "poolId" | "orgId">;
+
+/** A delivery is not held up for longer: the command goes back into its queue until the grant's turn has come. */
+const holdForCommandMs = 1_500;
+/** An agent that asks over HTTP waits in its request. */
+const holdForRequestMs = 5_000;
 
 export function createGrants(parts: GrantParts): {
-  grantFor(command: Pick<CommandRow, "id" | "attempt">, vm: VmRow): Promise<Grant>;
-  grantOnRequest(vm: { vmId: string; poolId: string; orgId: string }, request: GrantRequest): Promise<Grant>;
+  grantFor(command: Pick<CommandRow, "id">, vm: Asker): Promise<Grant>;
+  grantOnRequest(vm: Asker, request: GrantRequest): Promise<Grant>;
 } {
-  const kept = new Map<string, { grant: Promise<Grant>; untilMs: number }>();
-
-  const issue = (
-    vm: Pick<VmRow, "vmId" | "poolId" | "orgId">,
-    attempt: string,
-    request: GrantRequest,
-  ): Promise<Grant> => {
-    const pool = parts.poolOf(vm.poolId);
-    if (pool === undefined) {
+  const take = (vm: Asker, requestId: string, request: GrantRequest, holdMs: number): Promise<Grant> => {
+    const { vmId, incarnation, poolId, orgId } = vm;
+    const pool = parts.poolOf(poolId);
+    if (pool === undefined)
       throw new MigError(
         "forbidden",
-        `there is no pool "${vm.poolId}"; add it to the configuration, or correct pool_id on the VM`,
+        `there is no pool "${poolId}"; add it to the configuration, or correct pool_id on the VM`,
       );
-    }
-    return parts.grants.issue(
-      {
-        vmId: vm.vmId,
-        orgId: vm.orgId,
-        pool,
-        runnerName: `${vm.vmId.slice(0, 48)}-${attempt}`,
-        ...(request.runnerGroup === undefined ? {} : { runnerGroup: request.runnerGroup }),
-        ...(request.labels === undefined ? {} : { labels: request.labels }),
-      },
-      parts.signal,
+    const mayRenew = requestId === unnamed;
+    return parts.grants.take(
+      { vmId, incarnation, orgId, poolId, requestId, mayRenew, pool, said: request },
+      holdMs,
     );
   };
-
   return {
-    async grantFor({ id: commandId, attempt }, vm) {
-      const nowMs = performance.now();
-      for (const [id, entry] of kept) if (entry.untilMs < nowMs || kept.size > keptMax) kept.delete(id);
-      const known = kept.get(commandId);
-      if (known !== undefined) return known.grant;
-      // The attempt is in the name: an earlier one may have made a runner whose answer nobody got.
-      const grant = issue(vm, `${commandId.slice(-8)}-${attempt}`, {});
-      kept.set(commandId, { grant, untilMs: nowMs + keepMs });
-      return grant.catch((error: unknown) => {
-        kept.delete(commandId);
-        throw error;
-      });
-    },
-    async grantOnRequest(vm, request) {
-      return issue(
-        vm,
-        Math.floor(Math.random() * 36 ** 6)
-          .toString(36)
-          .padStart(6, "0"),
-        request,
-      );
-    },
+    grantFor: async ({ id }, vm) => take(vm, id, {}, holdForCommandMs),
+    grantOnRequest: async (vm, request) => take(vm, request.requestId ?? unnamed, request, holdForRequestMs),
   };
 }

@@ -3,7 +3,9 @@ import type { Command, JsonObject } from "@mig/protocol";
 import { returnToQueue } from "../commands/expire.ts";
 import { move } from "../commands/move.ts";
 import { pickNext } from "../commands/pick-next.ts";
+import type { Pool } from "../github/grant-source.ts";
 import { createGrants } from "../runner/issue-grant.ts";
+import { letRunnerGo } from "../runner/let-go.ts";
 import type { CommandRow, VmRow } from "../store/rows.ts";
 import { withUnit } from "../store/unit.ts";
 import type { Parts } from "./parts.ts";
@@ -16,7 +18,7 @@ import type { Parts } from "./parts.ts";
 export type Deliver = (vmId: string, epoch: number) => Promise<Command | undefined>;
 
 export function createDeliver(parts: Parts): Deliver {
-  const { store, log, signal, grants } = parts;
+  const { store, log } = parts;
   const { grantFor } = createGrants(parts);
 
   return async (vmId, epoch) => {
@@ -52,19 +54,11 @@ export function createDeliver(parts: Parts): Deliver {
         runner_group: grant.runnerGroup,
         labels: grant.labels,
         expires_at: new Date(grant.expiresAtMs).toISOString(),
+        ...pinOf(parts.poolOf(vm.poolId)),
       };
     }
     if (command.type === "drain" && vm.runnerName !== null) {
-      // Delete first, signal second: the other order can kill a job that was accepted a moment ago
-      // (runner-contract §3.9). The agent goes by this verdict.
-      const { orgId, poolId, runnerName } = vm;
-      const registration = await grants
-        .remove({ orgId, poolId, runnerName }, signal)
-        .catch((error: unknown) => {
-          log.warn({ vm_id: vm.vmId, error }, "GitHub could not be asked to let an idle runner go");
-          return "unknown" as const;
-        });
-      return { registration };
+      return { registration: await letRunnerGo(parts, vm) };
     }
     return {};
   }
@@ -92,10 +86,12 @@ export function createDeliver(parts: Parts): Deliver {
         at_ms: unit.nowMs,
       };
       if (known.category === "transient" || known.category === "infrastructure") {
+        // Nothing was delivered: a long line at GitHub must not use up the deliveries that a command has.
+        if (row.state === "sent") row.attempt -= 1;
         returnToQueue(
           row,
           unit.nowMs,
-          unit.nowMs + (known.retryAfterMs ?? Math.min(60_000, 500 * 2 ** row.attempt)),
+          unit.nowMs + (known.retryAfterMs ?? Math.min(60_000, 500 * 2 ** command.attempt)),
         );
         row.message = known.message;
       } else {
@@ -104,6 +100,16 @@ export function createDeliver(parts: Parts): Deliver {
       vm.problem = problem;
     });
   }
+}
+
+function pinOf(pool: Pool | undefined): JsonObject {
+  if (pool?.runner === undefined) return {};
+  const { version, sha256, downloadUrl } = pool.runner;
+  return {
+    runner_version: version,
+    runner_sha256: sha256,
+    ...(downloadUrl === undefined ? {} : { runner_download_url: downloadUrl }),
+  };
 }
 
 function toMessage(command: CommandRow, extra: JsonObject): Command {

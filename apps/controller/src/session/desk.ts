@@ -11,7 +11,7 @@ import type {
   JsonObject,
   VmEvent,
 } from "@mig/protocol";
-import type { Grant, GrantRequest } from "../github/grant-source.ts";
+import type { Grant, GrantRequest, Removal } from "../github/grant-source.ts";
 
 export type { Grant, GrantRequest };
 
@@ -33,6 +33,8 @@ export interface Desk {
   /** At most one command; waits up to `waitMs` for it. A newer poll of the VM ends an older one with `superseded`. */
   poll(vmId: string, poll: Poll, signal: AbortSignal): Promise<Command[]>;
   issueGrant(vmId: string, request: GrantRequest): Promise<Grant>;
+  /** The VM wants to stop its idle runner: asks GitHub to take the registration away first. */
+  releaseRunner(vmId: string): Promise<Removal>;
 
   queueCommand(vmId: string, order: Order): Promise<CommandView>;
   findVm(vmId: string): Promise<VmView>;

@@ -4,10 +4,11 @@ import { newVm } from "../boot/begin-life.ts";
 import { commandTypeOf, queueCommand } from "../commands/queue.ts";
 import { contextOf } from "../context.ts";
 import { createGrants } from "../runner/issue-grant.ts";
+import { isOwnRunner, letRunnerGo } from "../runner/let-go.ts";
 import { withUnit } from "../store/unit.ts";
 import { takeAnswer } from "./answer.ts";
 import type { Beats } from "./beats.ts";
-import type { Desk } from "./desk.ts";
+import type { Desk, GrantRequest, VmView } from "./desk.ts";
 import type { Parts } from "./parts.ts";
 import type { EventIntake } from "./receive.ts";
 import type { Sessions } from "./sessions.ts";
@@ -49,10 +50,12 @@ export function createDesk(parts: Parts, intake: EventIntake, beats: Beats, sess
         poolId: request.poolId ?? "",
         ...(request.orgId === undefined ? {} : { orgId: request.orgId }),
       });
-      return grantOnRequest(
-        { vmId, poolId: request.poolId ?? "default", orgId: request.orgId ?? "default" },
-        request,
-      );
+      return grantOnRequest(await askerOf(parts, vmId, request), request);
+    },
+    async releaseRunner(vmId) {
+      checkNames(vmId);
+      const vm = await findVm(parts.store, vmId);
+      return isOwnRunner(vm) ? letRunnerGo(parts, vm) : "unknown";
     },
     async queueCommand(vmId, order) {
       checkNames(vmId);
@@ -72,6 +75,21 @@ export function createDesk(parts: Parts, intake: EventIntake, beats: Beats, sess
     },
     listVms: (filter) => listVms(parts.store, filter),
   };
+}
+
+/** Who asks for a grant: what the VM has said of itself counts, not what this one request says. */
+async function askerOf(
+  { store }: Parts,
+  vmId: string,
+  { poolId, orgId }: GrantRequest,
+): Promise<Pick<VmView, "vmId" | "incarnation" | "poolId" | "orgId">> {
+  const vm = await findVm(store, vmId).catch((error: unknown) => {
+    if (error instanceof MigError && error.code === "not_found") return undefined;
+    throw error;
+  });
+  if (vm === undefined)
+    return { vmId, incarnation: "", poolId: poolId ?? "default", orgId: orgId ?? "default" };
+  return vm;
 }
 
 interface Names {

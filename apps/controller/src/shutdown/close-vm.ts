@@ -51,6 +51,7 @@ export function noteDrain({ vm, nowMs, log }: FlowContext, command: CommandRow, 
 function endEverything(context: FlowContext, why: string): void {
   const { unit, vm, nowMs } = context;
   endJob(context, "unknown");
+  unit.settleGrant({ vmId: vm.vmId, incarnation: vm.incarnation, to: "void" });
   for (const command of unit.openCommands(vm.vmId)) {
     // A shutdown that was acknowledged has done what it was for.
     if (command.type === "shutdown" && command.state === "acknowledged" && vm.state === "terminated") {

@@ -33,10 +33,10 @@ function entries<R>(table: Table<R>): [property: string, kind: Kind][] {
   return Object.entries(table.columns) as [string, Kind][];
 }
 
-/** `vm_id as "vmId", …` */
-export function columnList<R>(table: Table<R>): RawBuilder<R> {
+/** `vm_id as "vmId", …`; `prefix` says whose columns they are, where a name alone would be ambiguous. */
+export function columnList<R>(table: Table<R>, prefix?: string): RawBuilder<R> {
   const list = entries(table).map(([property, kind]) => {
-    const column = columnOf(property, kind);
+    const column = `${prefix === undefined ? "" : `${prefix}.`}${columnOf(property, kind)}`;
     if (kind === "time") return `round(extract(epoch from ${column}) * 1000)::float8 as "${property}"`;
     return kind === "int" ? `${column}::float8 as "${property}"` : `${column} as "${property}"`;
   });

@@ -29,6 +29,7 @@ export class Unit {
   readonly nowMs: number;
   readonly events: EventRow[] = [];
   readonly heartbeats: HeartbeatRow[] = [];
+  readonly #grantEnds: GrantEnd[] = [];
   readonly #vms = new Map<string, VmRow>();
   readonly #commands: CommandRow[] = [];
   readonly #jobs: JobRow[] = [];
@@ -88,6 +89,11 @@ export class Unit {
     return row;
   }
 
+  /** What has become of the VM's live grant; nothing happens when it has none. */
+  settleGrant(end: GrantEnd): void {
+    this.#grantEnds.push(end);
+  }
+
   /** Runs after the commit and not at all when there is none. Must not throw. */
   afterCommit(run: () => void): void {
     this.#afterCommit.push(run);
@@ -117,7 +123,20 @@ export class Unit {
     await this.#write(tx, commandsTable, "id", this.#commands);
     await this.#write(tx, jobsTable, "id", this.#jobs);
     if (this.events.length > 0) await insertRows(eventsTable, this.events).execute(tx);
+    this.#voidGrantsOfFailures();
+    if (this.#grantEnds.length > 0) await settleGrants(tx, this.#grantEnds);
     if (this.heartbeats.length > 0) await insertRows(heartbeatsTable, this.heartbeats).execute(tx);
+  }
+
+  /** A register_runner that has ended without a runner needs its grant no more; the next one gets another. */
+  #voidGrantsOfFailures(): void {
+    for (const command of this.#commands) {
+      const { vmId, incarnation, id: requestId } = command;
+      if (command.type !== "register_runner" || !isFinished(command.state) || command.state === "succeeded")
+        continue;
+      if (incarnation !== null && this.#isChanged(command))
+        this.settleGrant({ vmId, incarnation, requestId, to: "void" });
+    }
   }
 
   committed(): void {
@@ -144,6 +163,25 @@ export class Unit {
       tx,
     );
   }
+}
+
+/**
+ * `used`: the runner has registered. `void`: it never will, and its registration is to be removed. `requestId`: only
+ * the grant of this request.
+ */
+export interface GrantEnd {
+  vmId: string;
+  incarnation: string;
+  requestId?: string;
+  to: "used" | "void";
+}
+
+/** The secret goes with the state: who has used a grant, or lost it, may not have it again. */
+async function settleGrants(tx: Tx, ends: readonly GrantEnd[]): Promise<void> {
+  await sql`update grants g set state = e."to", sealed = null, settled_at = clock_timestamp()
+    from jsonb_to_recordset(${toJsonParameter(ends)}::jsonb) as e("vmId" text, incarnation text, "requestId" text, "to" text)
+    where g.vm_id = e."vmId" and g.incarnation = e.incarnation and (e."requestId" is null or g.request_id = e."requestId")
+      and g.state in ('wanted', 'making', 'made')`.execute(tx);
 }
 
 export interface UnitScope {

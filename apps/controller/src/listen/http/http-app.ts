@@ -4,15 +4,22 @@ import swagger from "@fastify/swagger";
 import { type Log, pause, uuid7 } from "@mig/kit";
 import { limits, PRODUCT_VERSION } from "@mig/protocol";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import type { DirectoryDesk } from "../../github/directory-desk.ts";
+import type { RunnerInventory } from "../../runner/inventory-list.ts";
 import type { Desk } from "../../session/desk.ts";
 import type { Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
 import type { Health } from "../health.ts";
 import type { SampleFiles } from "../sample-files.ts";
+import { githubApps } from "./api/v1/github-apps.ts";
+import { orgs } from "./api/v1/orgs.ts";
+import { pools } from "./api/v1/pools.ts";
+import { runners } from "./api/v1/runners.ts";
 import { commands } from "./api/v1/vms/commands.ts";
 import { events } from "./api/v1/vms/events.ts";
 import { heartbeat } from "./api/v1/vms/heartbeat.ts";
 import { registrationToken } from "./api/v1/vms/registration-token.ts";
+import { runnerRelease } from "./api/v1/vms/runner-release.ts";
 import { vms } from "./api/v1/vms.ts";
 import { commonHeaders } from "./headers.ts";
 import { health } from "./health.ts";
@@ -20,9 +27,15 @@ import { answerBrokenRequest, messageOfSchemaErrors, refuseOddRequest } from "./
 import type { FromSchemas } from "./routes.ts";
 import { answerUnknownPaths } from "./unknown-paths.ts";
 
+/** The desk, with what operators may ask about GitHub Apps, organizations and pools; sample mode has none of these. */
+export interface HttpDesk extends Desk {
+  readonly directory?: DirectoryDesk;
+  readonly inventory?: RunnerInventory;
+}
+
 /** What a route may touch. */
 export interface HttpParts {
-  readonly desk: Desk;
+  readonly desk: HttpDesk;
   readonly gate: Gate;
   readonly health: Health;
   readonly log: Log;
@@ -131,8 +144,13 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   events(routes, parts);
   heartbeat(routes, parts);
   registrationToken(routes, parts);
+  runnerRelease(routes, parts);
   commands(routes, parts);
   vms(routes, parts);
+  githubApps(routes, parts);
+  orgs(routes, parts);
+  pools(routes, parts);
+  runners(routes, parts);
   let openApi: object | undefined;
   routes.get("/api/v1/openapi.json", { schema: { hide: true } }, async () => {
     openApi ??= app.swagger();

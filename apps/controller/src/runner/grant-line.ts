@@ -1,0 +1,227 @@
+import { uuid7 } from "@mig/kit";
+import { type ErrorCode, errorCodes, MigError } from "@mig/lifecycle";
+import { type JsonObject, readNumber, readText, readTexts } from "@mig/protocol";
+import { sql } from "kysely";
+import type { Grant } from "../github/grant-source.ts";
+import { type GrantRow, grantsTable } from "../store/grant-rows.ts";
+import type { Store, Tx } from "../store/open-store.ts";
+import { columnList, insertRows } from "../store/table.ts";
+
+/**
+ * The line for grants. A wish is a row; replicas take rows in turn and ask GitHub (make-grants.ts); whoever wished
+ * comes back for it. So a crash loses nothing, thousand VMs at once are a line and not a stampede, and the rules
+ * are the database's:
+ *
+ *  - one live grant for each incarnation of a VM, whatever races (a unique index);
+ *  - the same request gets the same grant again for five minutes, because an answer may be lost;
+ *  - another request of the same incarnation is refused while one is live, and at most three are made in all
+ *    (seed 001: three attempts).
+ */
+export interface GrantLine {
+  /** The grant, or `github_rate_limited` with the time after which to come back. Waits up to `holdMs` for it. */
+  take(ask: GrantAsk, holdMs: number): Promise<Grant>;
+  /** Something in the table has changed: whoever waits looks again. */
+  wake(): void;
+}
+
+export interface GrantAsk {
+  vmId: string;
+  incarnation: string;
+  requestId: string;
+  poolId: string;
+  orgId: string;
+  app: string;
+  wish: GrantWish;
+  /** The pool lets a VM register again after its job: only what came to nothing counts against it. */
+  mayReuse?: boolean;
+  /** Who named no request of its own gets another grant under the same name when the one before is over. */
+  mayRenew?: boolean;
+}
+
+/** What the runner shall be. */
+export interface GrantWish {
+  runnerUrl: string;
+  runnerGroup: string;
+  labels: string[];
+  registration: "jit" | "token";
+}
+
+/** Encrypts what rests in the table; `about` binds it to its row. */
+export interface Sealer {
+  seal(text: string, about: string): string;
+  open(sealed: string, about: string): string;
+}
+
+export interface LineSettings {
+  store: Store;
+  sealer: Sealer;
+  /** Milliseconds until the turn of one with so many before it, at the pace of this App. */
+  etaMs(app: string, ahead: number): number;
+  /** There is a new wish. */
+  onWish(app: string): void;
+}
+
+export const keepMs = 5 * 60_000;
+export const grantsMax = 3;
+const lookMs = 250;
+
+export function createGrantLine({ store, sealer, etaMs, onWish }: LineSettings): GrantLine {
+  let waiting: (() => void)[] = [];
+  const changed = (withinMs: number): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(resolve, withinMs);
+      waiting.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+
+  return {
+    async take(ask, holdMs) {
+      const untilMs = performance.now() + holdMs;
+      for (;;) {
+        const { row, isNew } = await store.transact((tx) => findOrWish(tx, ask));
+        if (isNew) onWish(ask.app);
+        if (row.state === "made" || row.state === "failed" || row.state === "void" || row.state === "used")
+          return opened(row, sealer);
+        const leftMs = untilMs - performance.now();
+        if (leftMs <= 0)
+          throw comeBack(row, etaMs(ask.app, await store.transact((tx) => countAhead(tx, row))));
+        await changed(Math.min(leftMs, lookMs));
+      }
+    },
+    wake() {
+      const all = waiting;
+      waiting = [];
+      for (const run of all) run();
+    },
+  };
+}
+
+async function findOrWish(tx: Tx, ask: GrantAsk): Promise<{ row: GrantRow; isNew: boolean }> {
+  const found = await find(tx, ask);
+  if (found !== undefined && !(ask.mayRenew === true && isOver(found))) return { row: found, isNew: false };
+  if (found !== undefined) await putAside(tx, found);
+  const { rows } = await sql<{ made: number }>`select count(*)::float8 as made from grants
+    where vm_id = ${ask.vmId} and incarnation = ${ask.incarnation}
+      and (state <> 'used' or not ${ask.mayReuse === true})`.execute(tx);
+  if ((rows[0]?.made ?? 0) >= grantsMax)
+    throw new MigError(
+      "refused",
+      `${ask.vmId} has had ${grantsMax} registrations in this life; restart the VM, and see why they failed`,
+    );
+  const nowMs = await clockOf(tx);
+  const row: GrantRow = {
+    id: uuid7(nowMs),
+    vmId: ask.vmId,
+    incarnation: ask.incarnation,
+    requestId: ask.requestId,
+    poolId: ask.poolId,
+    orgId: ask.orgId,
+    app: ask.app,
+    wish: { ...ask.wish },
+    state: "wanted",
+    tries: 0,
+    runnerName: null,
+    runnerId: null,
+    sealed: null,
+    problem: null,
+    wantedAtMs: nowMs,
+    notBeforeMs: nowMs,
+    claimedUntilMs: null,
+    madeAtMs: null,
+    expiresAtMs: null,
+    settledAtMs: null,
+    alertedAtMs: null,
+    removedAtMs: null,
+  };
+  const { numAffectedRows = 0n } =
+    await sql`${insertRows(grantsTable, [row])} on conflict do nothing`.execute(tx);
+  if (numAffectedRows > 0n) return { row, isNew: true };
+  // Somebody was faster: with the same request, or with another one.
+  const winner = await find(tx, ask);
+  if (winner !== undefined) return { row: winner, isNew: false };
+  throw new MigError(
+    "conflict",
+    `${ask.vmId} has a grant for another request already; a VM registers one runner at a time`,
+    {
+      retryAfterMs: 5_000,
+    },
+  );
+}
+
+async function find(tx: Tx, { vmId, incarnation, requestId }: GrantAsk): Promise<GrantRow | undefined> {
+  const { rows } = await sql<GrantRow>`select ${columnList(grantsTable)} from grants
+    where vm_id = ${vmId} and incarnation = ${incarnation} and request_id = ${requestId}`.execute(tx);
+  return rows[0];
+}
+
+const isOver = ({ state, sealed }: GrantRow): boolean =>
+  state === "used" || state === "void" || state === "failed" || (state === "made" && sealed === null);
+
+/** Keeps the row for the record and frees its name. */
+async function putAside(tx: Tx, { id }: GrantRow): Promise<void> {
+  await sql`update grants set request_id = request_id || ' ' || id,
+    state = case when state = 'made' then 'void' else state end where id = ${id}`.execute(tx);
+}
+
+async function clockOf(tx: Tx): Promise<number> {
+  const { rows } = await sql<{
+    at: number;
+  }>`select round(extract(epoch from clock_timestamp()) * 1000)::float8 as at`.execute(tx);
+  return rows[0]?.at ?? Date.now();
+}
+
+/** How many are served before this one when pools take turns: of each pool as many as stand before it in its own. */
+async function countAhead(tx: Tx, row: GrantRow): Promise<number> {
+  const { rows } = await sql<{ ahead: number }>`
+    with line as (
+      select pool_id, count(*) as waiting,
+        count(*) filter (where pool_id = ${row.poolId} and (wanted_at, id) < (to_timestamp(${row.wantedAtMs} / 1000.0), ${row.id})) as before
+      from grants where app = ${row.app} and state in ('wanted', 'making') group by pool_id
+    ), own as (select coalesce(max(before), 0) as before from line where pool_id = ${row.poolId})
+    select coalesce(sum(case when line.pool_id = ${row.poolId} then own.before else least(line.waiting, own.before + 1) end), 0)::float8 as ahead
+      from line, own`.execute(tx);
+  return rows[0]?.ahead ?? 0;
+}
+
+function opened(row: GrantRow, sealer: Sealer): Grant {
+  const { wish, problem, sealed } = row;
+  if (row.state === "failed") {
+    const code = readText(problem ?? {}, "code") ?? "";
+    const known = Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : "github_unavailable";
+    throw new MigError(known, readText(problem ?? {}, "message") ?? "GitHub gave no grant");
+  }
+  if (sealed === null)
+    throw new MigError(
+      "refused",
+      `the grant for this request is ${row.state === "made" ? "too old to be given again" : row.state}`,
+    );
+  const secret = JSON.parse(sealer.open(sealed, aboutOf(row))) as JsonObject;
+  const jitConfig = readText(secret, "jit_config");
+  const registrationToken = readText(secret, "registration_token");
+  return {
+    ...(jitConfig === undefined ? {} : { jitConfig }),
+    ...(registrationToken === undefined ? {} : { registrationToken }),
+    ...(row.runnerName === null ? {} : { runnerName: row.runnerName }),
+    expiresAtMs: row.expiresAtMs ?? 0,
+    runnerUrl: readText(wish, "runnerUrl") ?? "",
+    runnerGroup: readText(wish, "runnerGroup") ?? "",
+    labels: readTexts(wish, "labels") ?? [],
+  };
+}
+
+/** A sealed grant opens for its own row only. */
+export const aboutOf = ({ id, vmId, incarnation }: Pick<GrantRow, "id" | "vmId" | "incarnation">): string =>
+  JSON.stringify(["mig/v1", "grants", id, vmId, incarnation]);
+
+function comeBack(row: GrantRow, etaMs: number): MigError {
+  const retryAfterMs = Math.max(
+    1_000,
+    Math.ceil(etaMs),
+    readNumber(row.problem ?? {}, "retry_after_ms") ?? 0,
+  );
+  const why = readText(row.problem ?? {}, "message");
+  const message = `the registration waits for its turn at GitHub, about ${Math.ceil(retryAfterMs / 1000)} s${why === undefined ? "" : ` (${why})`}`;
+  return new MigError("github_rate_limited", message, { retryAfterMs });
+}
