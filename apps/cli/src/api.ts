@@ -1,0 +1,93 @@
+import { readFile } from "node:fs/promises";
+import { asObject, readText, type Unknown } from "@mig/protocol";
+import { UsageError } from "./verb.ts";
+
+/** The controller was not reached, or refused. */
+export class ApiError extends Error {
+  override name = "ApiError";
+  readonly status: number | undefined;
+
+  constructor(message: string, status?: number) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export interface Api {
+  call(method: string, path: string, body?: object): Promise<Unknown>;
+}
+
+export interface ApiSettings {
+  url: string;
+  tokenFile: string | undefined;
+  signal: AbortSignal;
+  timeoutMs?: number;
+}
+
+const answerBytesMax = 16 * 1024 * 1024;
+
+/** The operator API of one controller. */
+export async function openApi({ url, tokenFile, signal, timeoutMs = 90_000 }: ApiSettings): Promise<Api> {
+  const base = URL.parse(url);
+  if (base === null || !/^https?:$/.test(base.protocol))
+    throw new UsageError("--url takes the controller's address, as in --url https://mig.internal:8080");
+  if (base.username !== "" || base.password !== "")
+    throw new UsageError("--url must not hold credentials; use --token-file");
+  const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
+  const root = base.href.replace(/\/+$/, "");
+  return {
+    async call(method, path, body) {
+      let answer: Response;
+      let text: string;
+      try {
+        answer = await fetch(root + path, {
+          method,
+          // A token goes to the host that it is for and nowhere else.
+          redirect: "error",
+          signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+          headers: {
+            accept: "application/json",
+            ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+            ...(body === undefined ? {} : { "content-type": "application/json" }),
+          },
+          ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        });
+        if (Number(answer.headers.get("content-length") ?? 0) > answerBytesMax)
+          throw new Error("it is too long");
+        text = await answer.text();
+      } catch (error) {
+        throw new ApiError(`the controller at ${root} does not answer (${reasonOf(error)}); is --url right?`);
+      }
+      const content = text === "" ? {} : asObject(parse(text));
+      if (content === undefined)
+        throw new ApiError(`what answers at ${root} is no MIG controller; is --url right?`, answer.status);
+      if (answer.ok) return content;
+      const problem = readText(asObject(content["error"]) ?? {}, "message") ?? `it answered ${answer.status}`;
+      const hint = answer.status === 401 ? "; give the operators' token with --token-file" : "";
+      throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status);
+    },
+  };
+}
+
+async function readToken(path: string): Promise<string> {
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    throw new UsageError(`--token-file ${path} cannot be read (${error.code ?? "error"})`);
+  });
+  const token = text.trim();
+  if (!/^[!-~]{1,4096}$/.test(token)) throw new UsageError(`--token-file ${path} does not hold one token`);
+  return token;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const cause = error instanceof Error ? (error.cause ?? error) : error;
+  if (!(cause instanceof Error)) return "no reason given";
+  return "code" in cause && typeof cause.code === "string" ? cause.code : cause.message.slice(0, 120);
+}
