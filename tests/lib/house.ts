@@ -11,7 +11,7 @@ import {
   type RunnerOptions,
   startGithub,
 } from "@mig/sandbox";
-import { type Spawned, spawnProgram, stopAll } from "./spawn.ts";
+import { type Spawned, spawnAgent, spawnProgram, stopAll } from "./spawn.ts";
 
 /**
  * A whole system for a test: stand-in GitHub, a real controller process, real MIGlet processes with stand-in
@@ -34,6 +34,8 @@ export interface House extends AsyncDisposable {
 export interface VmOptions {
   runner?: RunnerOptions;
   settings?: readonly string[];
+  /** Register again after a job. */
+  reuse?: boolean;
   channel?: string;
 }
 
@@ -49,6 +51,8 @@ export interface HouseOptions {
   /** Arguments of mig-controller in place of the development ones. */
   controllerArgs?: readonly string[];
   databaseUrl?: string;
+  /** Another agent than the one that tsc has built. */
+  agent?: { program?: string; env?: Readonly<Record<string, string>> };
 }
 
 export async function openHouse(options: HouseOptions = {}): Promise<House> {
@@ -66,6 +70,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     labels: ["self-hosted", "linux", "x64"],
   };
   const config = {
+    pools: [{ id: "pool-reuse", ...pool, registration: "jit", reuse: true }],
     github: { api_url: github.url, app_id: String(github.appId), private_key_file: keyPath },
     default_pool: { ...pool, registration: "jit" },
   };
@@ -110,23 +115,23 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     async restartController(more) {
       house.controller = await startController(more);
     },
-    async startVm(vmId, { runner = {}, settings = [], channel = "auto" } = {}) {
+    async startVm(vmId, { runner = {}, settings = [], channel = "auto", reuse = false } = {}) {
       const home = join(dir, vmId);
       const runnerDir = join(home, "actions-runner");
       await installRunner(runnerDir, { timeFactor: 0.02, ...runner });
       const yaml = [
-        `pool_id: pool-a`,
+        `pool_id: ${reuse ? "pool-reuse" : "pool-a"}`,
         `vm_id: ${vmId}`,
         `org_id: acme`,
         `controller: { endpoint: "${url}", channel: ${channel} }`,
-        `runner: { dir: "${runnerDir}", allow_root: true }`,
+        `runner: { dir: "${runnerDir}", allow_root: true, reuse: ${reuse} }`,
         `state_dir: "${join(home, "state")}"`,
         `heartbeat: { interval: 1s }`,
         ...settings,
       ];
       await writeFile(join(home, "miglet.yaml"), `${yaml.join("\n")}\n`);
-      const start = (): Spawned =>
-        spawnProgram("apps/miglet/bin/miglet.js", ["--config", join(home, "miglet.yaml")]);
+      const { program, env } = options.agent ?? {};
+      const start = (): Spawned => spawnAgent(["--config", join(home, "miglet.yaml")], env, program);
       const vm: Vm = {
         vmId,
         home,

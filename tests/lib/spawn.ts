@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { basename } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { waitFor } from "@mig/kit";
@@ -24,7 +25,25 @@ export function spawnProgram(
   args: string[],
   env: Readonly<Record<string, string>> = {},
 ): Spawned {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(bin, root)), ...args], {
+  return spawnCommand(process.execPath, [fileURLToPath(new URL(bin, root)), ...args], env);
+}
+
+/** A MIGlet: `program`, or what MIG_TEST_AGENT names (scripts/test-on-bun.mjs), or the one that tsc has built. */
+export function spawnAgent(
+  args: string[],
+  env: Readonly<Record<string, string>> = {},
+  program = process.env["MIG_TEST_AGENT"],
+): Spawned {
+  // No cloud is asked: a machine that drops such packets would make each start wait for it.
+  const more = { MIGLET_METADATA_SOURCE: "none", ...env };
+  return program === undefined
+    ? spawnProgram("apps/miglet/bin/miglet.js", args, more)
+    : spawnCommand(program, args, more);
+}
+
+function spawnCommand(program: string, args: string[], env: Readonly<Record<string, string>>): Spawned {
+  const bin = basename(args[0]?.endsWith(".js") ? args[0] : program);
+  const child = spawn(program, args, {
     stdio: ["ignore", "pipe", "pipe"],
     // The stand-in runner refuses to run as root without this, as the real one does.
     env: { PATH: process.env["PATH"], HOME: process.env["HOME"], RUNNER_ALLOW_RUNASROOT: "1", ...env },

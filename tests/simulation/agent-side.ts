@@ -20,6 +20,7 @@ const rules: Rules = {
   forceAfterMs: 300_000,
   graceMs: 30_000,
   aloneMs: 3_600_000,
+  idleMs: 1_800_000,
 };
 const job: JobData = { jobId: "build", runId: "7" };
 
