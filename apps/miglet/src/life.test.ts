@@ -461,6 +461,13 @@ describe("bounds", () => {
     expect(timers(life.effects)).toEqual(["set_timer lifetime", "set_timer idle"]);
   });
 
+  it("a fatal error is remembered before it is told, or the next process would go on where no controller follows", () => {
+    const { last } = live([{ on: "checked", problem: { code: "runner_crashed", message: "it broke" } }]);
+    const steps = last.map((effect) => (effect.do === "emit" ? `emit ${effect.type}` : effect.do));
+    expect(steps.indexOf("remember")).toBeLessThan(steps.indexOf("emit error"));
+    expect(steps).toContain("emit error");
+  });
+
   it("a process that ends a life of another goes out with that one's exit code", () => {
     const failed: Found = {
       ...newborn,
@@ -479,10 +486,10 @@ describe("bounds", () => {
 it("a step tells first and remembers in one write, so that no crash finds half of it", () => {
   for (const way of Object.values(ways))
     for (const make of inputs) {
-      const { effects } = step(live(way()).state, make());
+      const { state, effects } = step(live(way()).state, make());
       const at = effects.findIndex((effect) => effect.do === "remember");
       expect(effects.filter((effect) => effect.do === "remember").length).toBeLessThan(2);
-      if (at !== -1)
+      if (at !== -1 && state.at !== "error")
         expect(effects.slice(at).some(({ do: what }) => what === "emit" || what === "finish")).toBe(false);
     }
   const done = live([...working(), completed, { on: "runner_exited", exit }]);

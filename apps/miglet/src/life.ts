@@ -55,7 +55,9 @@ export function step(state: State, input: Input): Step {
   // does the step again, and what was told already is not told twice (memory/said.ts).
   const change = Object.assign({}, ...changes, hasMoved ? { state: next.state.at } : {});
   const effects: Effect[] = next.effects.filter(({ do: what }) => isTelling(what));
-  effects.push({ do: "remember", change });
+  // But from a fatal error the controller lets no VM come back: an agent that tells it must not forget that it ends.
+  if (hasMoved && next.state.at === "error") effects.unshift({ do: "remember", change });
+  else effects.push({ do: "remember", change });
   effects.push(...next.effects.filter(({ do: what }) => !isTelling(what) && what !== "remember"));
   effects.push(...watchIdleness(state, next.state));
   if (hasMoved) effects.push({ do: "beat" });
