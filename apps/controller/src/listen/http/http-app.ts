@@ -1,4 +1,4 @@
-import { createServer, type RequestListener } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener } from "node:http";
 import type { Socket } from "node:net";
 import swagger from "@fastify/swagger";
 import { type Log, pause, uuid7 } from "@mig/kit";
@@ -11,6 +11,7 @@ import type { Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
 import type { Health } from "../health.ts";
 import type { SampleFiles } from "../sample-files.ts";
+import { isWebSocket, type WsEdge } from "../ws/ws-edge.ts";
 import { githubApps } from "./api/v1/github-apps.ts";
 import { orgs } from "./api/v1/orgs.ts";
 import { pools } from "./api/v1/pools.ts";
@@ -44,6 +45,8 @@ export interface HttpParts {
   /** Ends held requests when the controller stops. */
   readonly signal: AbortSignal;
   readonly headersTimeoutMs: number;
+  /** Takes over the requests that become WebSockets. */
+  readonly ws: WsEdge;
 }
 
 /** A whole request may take so many times as long as its head: it may bring a megabyte over a bad line. */
@@ -102,6 +105,8 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
           requireHostHeader: false,
           connectionsCheckingInterval: Math.min(1_000, parts.headersTimeoutMs),
           keepAliveTimeout: 65_000,
+          // `Upgrade: h2c`, which curl sends along, is answered as the plain request that it also is.
+          shouldUpgradeCallback: isWebSocket,
         },
         boundPipelining(handler),
       ),
@@ -158,6 +163,9 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   });
   await app.ready();
   app.server.setTimeout(unreadMs);
+  app.server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
+    parts.ws.route(request, socket, head, (raw, response) => app.routing(raw, response)),
+  );
 
   // The door listens in this server's stead. `listening` is what makes Node watch over slow heads and bodies.
   app.server.emit("listening");
