@@ -13,6 +13,8 @@ export interface ChannelParts {
   http: HttpCalls | undefined;
   /** "https://host:port", "http://host:port" or "host:port" (plaintext); undefined = no gRPC. */
   grpcEndpoint: string | undefined;
+  /** controller.endpoint, for channels that stay open; undefined = none of them. */
+  httpEndpoint?: string | undefined;
   bearer?: (() => Promise<string | undefined>) | undefined;
   tls?: TlsSource | undefined;
   controllerClock?: ControllerClock | undefined;
@@ -38,6 +40,16 @@ export const channelTable: readonly (readonly [Channel, (parts: ChannelParts) =>
           : async (listener) => {
               const { openGrpcLink } = await import("./grpc-link.ts");
               return openGrpcLink({ ...parts, ...timing, endpoint }, listener);
+            },
+    ],
+    [
+      "websocket",
+      ({ httpEndpoint: endpoint, timing, ...parts }) =>
+        endpoint === undefined
+          ? undefined
+          : async (listener) => {
+              const { openWsLink } = await import("./ws-link.ts");
+              return openWsLink({ ...parts, ...timing, endpoint }, listener);
             },
     ],
     [

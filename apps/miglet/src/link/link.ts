@@ -10,7 +10,7 @@ import type {
 } from "@mig/protocol";
 
 /** How a MIGlet and the controller talk. The other channels of DESIGN §2 get their own file each. */
-export const channels = ["grpc", "poll"] as const;
+export const channels = ["grpc", "websocket", "poll"] as const;
 export type Channel = (typeof channels)[number];
 
 /** What an open link carries, whatever the channel. */
