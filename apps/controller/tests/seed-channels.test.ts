@@ -1,6 +1,7 @@
 import { waitFor } from "@mig/kit";
 import { sql } from "kysely";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { dialSse } from "./dial-sse.ts";
 import { dialWs } from "./dial-ws.ts";
 import { call, openTestListeners, type TestListeners } from "./open-test-listeners.ts";
 
@@ -60,5 +61,37 @@ describe("option 1, WebSocket", () => {
     expect(socket.heard).toMatchObject([
       { type: "register_runner", parameters: { runner_url: expect.any(String) } },
     ]);
+  });
+});
+
+describe("option 2, server-sent events", () => {
+  test("the bytes of …/commands/stream, and the answer by POST …/commands/ack", async () => {
+    const first = await order("vm-sse", "set_log_level");
+    await using stream = await dialSse(`${vm("vm-sse")}/commands/stream`);
+    expect(stream.headers).toMatchObject({ "content-type": "text/event-stream; charset=utf-8" });
+    expect(stream.headers["cache-control"]).toContain("no-store");
+    // `scanner.Scan()`, `strings.HasPrefix(line, "data: ")`, `json.Unmarshal([]byte(line[6:]))`
+    const dataLines = (): string[] =>
+      stream
+        .text()
+        .split("\n")
+        .filter((line) => line.startsWith("data: "));
+    await waitFor("a command", () => dataLines().length === 1);
+    expect(JSON.parse(dataLines()[0]?.slice(6) ?? "")).toMatchObject({
+      id: first,
+      type: "set_log_level",
+      command: "set_log_level",
+      parameters: { level: "debug" },
+    });
+    expect(stream.text()).toMatch(
+      new RegExp(`^retry: \\d+\n\nevent: command\nid: ${first}\ndata: {.*}\n\n$`),
+    );
+    const ack = await call(`${vm("vm-sse")}/commands/ack`, {
+      json: { command_id: first, status: "processed" },
+    });
+    expect(ack).toMatchObject({ status: 200, body: { command_state: "succeeded" } });
+    const second = await order("vm-sse", "set_log_level");
+    await waitFor("the next one", () => dataLines().some((line) => line.includes(second)));
+    expect(dataLines()).toHaveLength(2);
   });
 });

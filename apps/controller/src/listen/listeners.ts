@@ -30,7 +30,7 @@ export interface Listeners {
 const holdMs = 30_000;
 const retryMs = 1_000;
 /** Below the 30 s at which common proxies cut a silent connection. */
-const pingMsMax = 20_000;
+const pingMsMax = 15_000;
 
 /** Opens the ports. Every port speaks HTTP, WebSocket and gRPC; `grpc_listen` is there because agents were told that number. */
 export async function startListeners({
@@ -45,7 +45,8 @@ export async function startListeners({
   const legacyPools = new Set(config.pools.filter((pool) => pool.legacyAgents).map((pool) => pool.id));
   const listed = new Set(config.pools.map((pool) => pool.id));
   const idleMs = config.connectionTimeoutMs;
-  const ws = createWsEdge({ desk, log, files, idleMs, pingMs: Math.min(pingMsMax, 2 * idleMs), retryMs });
+  const pingMs = Math.min(pingMsMax, 2 * idleMs);
+  const ws = createWsEdge({ desk, log, files, idleMs, pingMs, retryMs });
   const http = await createHttpApp({
     desk,
     gate,
@@ -54,6 +55,7 @@ export async function startListeners({
     files,
     signal,
     headersTimeoutMs: config.connectionTimeoutMs,
+    pingMs,
     ws,
   });
   const grpc = createGrpcEdge({

@@ -16,6 +16,7 @@ import { githubApps } from "./api/v1/github-apps.ts";
 import { orgs } from "./api/v1/orgs.ts";
 import { pools } from "./api/v1/pools.ts";
 import { runners } from "./api/v1/runners.ts";
+import { commandStream } from "./api/v1/vms/command-stream.ts";
 import { commands } from "./api/v1/vms/commands.ts";
 import { events } from "./api/v1/vms/events.ts";
 import { heartbeat } from "./api/v1/vms/heartbeat.ts";
@@ -45,6 +46,8 @@ export interface HttpParts {
   /** Ends held requests when the controller stops. */
   readonly signal: AbortSignal;
   readonly headersTimeoutMs: number;
+  /** How often a stream that has nothing to say shows that it is alive. */
+  readonly pingMs: number;
   /** Takes over the requests that become WebSockets. */
   readonly ws: WsEdge;
 }
@@ -151,6 +154,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   registrationToken(routes, parts);
   runnerRelease(routes, parts);
   commands(routes, parts);
+  commandStream(routes, parts);
   vms(routes, parts);
   githubApps(routes, parts);
   orgs(routes, parts);
