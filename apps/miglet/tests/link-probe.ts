@@ -7,6 +7,7 @@
 import { silentLog } from "@mig/kit";
 import { openGrpcLink } from "../src/link/grpc-link.ts";
 import { createHttpCalls } from "../src/link/http-calls.ts";
+import { openSseLink } from "../src/link/sse-link.ts";
 import { createTlsSource } from "../src/link/tls-material.ts";
 import { openWsLink } from "../src/link/ws-link.ts";
 
@@ -52,10 +53,25 @@ async function tryHttp(): Promise<void> {
   }
 }
 
+async function trySse(): Promise<void> {
+  const about = { endpoint: origin, vmId: "vm-1", incarnation: "boot-install", tls, log: silentLog };
+  const http = createHttpCalls(about);
+  try {
+    const { link } = await openSseLink(
+      { endpoint: origin, http, speaker, tls, cursor: {}, connectMs: 2000, silentMs: 2000, log: silentLog },
+      { onCommand: () => {}, onDown: () => {}, onGoAway: () => {} },
+    );
+    await link.close();
+  } finally {
+    http.close();
+  }
+}
+
 console.log(
   JSON.stringify({
     grpc: await outcomeOf(tryStream(openGrpcLink)),
     websocket: await outcomeOf(tryStream(openWsLink)),
+    sse: await outcomeOf(trySse()),
     http: await outcomeOf(tryHttp()),
   }),
 );

@@ -28,6 +28,7 @@ const runtimes: [string, string | undefined][] = [
 interface Outcome<T> {
   grpc: T;
   websocket: T;
+  sse: T;
   http: T;
 }
 
@@ -67,7 +68,7 @@ describe.each(runtimes)("the link on %s", (_name, program) => {
   };
   const all = (said: RegExp | string): Outcome<unknown> => {
     const one = typeof said === "string" ? said : expect.stringMatching(said);
-    return { grpc: one, websocket: one, http: one };
+    return { grpc: one, websocket: one, sse: one, http: one };
   };
 
   test.skipIf(program === undefined)(
@@ -78,6 +79,7 @@ describe.each(runtimes)("the link on %s", (_name, program) => {
       expect(server.connections).toMatchObject([
         { servername: "localhost", alpn: "h2", protocol: "TLSv1.3" },
         { servername: "localhost", alpn: "http/1.1", protocol: "TLSv1.3" },
+        { servername: "localhost", protocol: "TLSv1.3" },
         { servername: "localhost", protocol: "TLSv1.3" },
       ]);
     },
@@ -108,7 +110,7 @@ describe.each(runtimes)("the link on %s", (_name, program) => {
       const origin = `https://localhost:${server.port}`;
       expect(await probe(origin, at("ca.pem"))).toEqual(all(/controller\.tls\.cert_path/));
       expect(await probe(origin, at("ca.pem"), at("vm.pem"), at("vm.key"))).toEqual(all("went well"));
-      expect(server.connections.map(({ client }) => client)).toEqual(["vm-1", "vm-1", "vm-1"]);
+      expect(server.connections.map(({ client }) => client)).toEqual(["vm-1", "vm-1", "vm-1", "vm-1"]);
     },
   );
 

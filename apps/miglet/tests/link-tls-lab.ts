@@ -116,6 +116,13 @@ export async function startTlsLab(
 function answerHttp(request: Http2ServerRequest, response: Http2ServerResponse): void {
   if (request.httpVersionMajor === 2) return;
   request.resume();
+  if (request.url.includes("/commands/stream")) {
+    response.setHeader("content-type", "text/event-stream");
+    response.write(
+      `event: connect_ack\ndata: ${JSON.stringify({ accepted: true, protocol_version: 1 })}\n\n`,
+    );
+    return;
+  }
   request.on("end", () => {
     response.setHeader("content-type", "application/json");
     response.end(JSON.stringify({ commands: [], next_interval_ms: 5000, server_time_ms: Date.now() }));

@@ -17,6 +17,8 @@ export interface ChannelParts {
   httpEndpoint?: string | undefined;
   bearer?: (() => Promise<string | undefined>) | undefined;
   tls?: TlsSource | undefined;
+  /** The last command that came as a server-sent event. */
+  cursor: { lastId?: string };
   controllerClock?: ControllerClock | undefined;
   timing: LinkTiming;
   log: Log;
@@ -50,6 +52,17 @@ export const channelTable: readonly (readonly [Channel, (parts: ChannelParts) =>
           : async (listener) => {
               const { openWsLink } = await import("./ws-link.ts");
               return openWsLink({ ...parts, ...timing, endpoint }, listener);
+            },
+    ],
+    [
+      "sse",
+      ({ httpEndpoint: endpoint, http, timing, ...parts }) =>
+        endpoint === undefined || http === undefined
+          ? undefined
+          : async (listener) => {
+              const { openSseLink } = await import("./sse-link.ts");
+              const { connectMs, streamSilentMs: silentMs } = timing;
+              return openSseLink({ ...parts, endpoint, http, connectMs, silentMs }, listener);
             },
     ],
     [

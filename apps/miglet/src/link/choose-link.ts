@@ -2,7 +2,7 @@ import { type Backoff, type Clock, createBackoff, type Log, pause, systemClock }
 import { MigError } from "@mig/lifecycle";
 import type { CommandAnswer, Heartbeat, HeartbeatReply } from "@mig/protocol";
 import type { ChannelParts } from "./channels.ts";
-import type { Channel, Link, LinkListener } from "./link.ts";
+import { type Channel, channelsByHttp, type Link, type LinkListener } from "./link.ts";
 import { type LinkTiming, usualTiming } from "./link-timing.ts";
 import { ChannelOpener, nobody, type Opened } from "./open-channel.ts";
 import { refusalOf } from "./refusal.ts";
@@ -10,7 +10,7 @@ import { createUnsentAnswers, type UnsentAnswers } from "./unsent-answers.ts";
 
 export type { LinkTiming } from "./link-timing.ts";
 
-export interface ChooseLinkSettings extends Omit<ChannelParts, "timing" | "clock"> {
+export interface ChooseLinkSettings extends Omit<ChannelParts, "timing" | "clock" | "cursor"> {
   channel: "auto" | Channel;
   timing?: Partial<LinkTiming>;
   clock?: Clock;
@@ -56,7 +56,7 @@ class LinkChooser implements ChosenLink {
   constructor({ channel, ...settings }: ChooseLinkSettings, listener: LinkListener) {
     this.#timing = { ...usualTiming, ...settings.timing };
     this.#clock = settings.clock ?? systemClock;
-    this.#parts = { ...settings, timing: this.#timing, clock: this.#clock };
+    this.#parts = { ...settings, timing: this.#timing, clock: this.#clock, cursor: {} };
     this.#opener = new ChannelOpener(channel, this.#parts, listener);
     this.#listener = listener;
     this.#log = settings.log;
@@ -96,7 +96,8 @@ class LinkChooser implements ChosenLink {
       try {
         return await this.#live.sendHeartbeat(beat);
       } catch (error) {
-        if (http === undefined || this.#live?.channel === "poll") throw this.#noteRefusal(error);
+        if (http === undefined || (this.#live !== undefined && channelsByHttp.has(this.#live.channel)))
+          throw this.#noteRefusal(error);
         this.#log.debug({ error }, "The heartbeat goes by HTTP.");
       }
     }

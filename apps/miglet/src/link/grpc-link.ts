@@ -2,7 +2,8 @@ import { systemClock } from "@mig/kit";
 import { decodeControllerMessage, encodeAgentMessage } from "@mig/protocol/proto";
 import { startGrpcCall } from "./grpc-call.ts";
 import type { Link, LinkUp, OpenLinkListener } from "./link.ts";
-import { openStreamLink, type StreamCall, type StreamLinkSettings } from "./stream-link.ts";
+import type { StreamCall } from "./stream-call.ts";
+import { openStreamLink, type StreamLinkSettings } from "./stream-link.ts";
 
 /** The stream over gRPC: messages are protobuf. */
 export function openGrpcLink(

@@ -1,7 +1,6 @@
 import { type Clock, type Log, systemClock } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import {
-  type AgentMessage,
   type ControllerMessage,
   type EventAck,
   type GoAway,
@@ -14,31 +13,8 @@ import { boundHint } from "./bound-hint.ts";
 import type { ControllerClock } from "./controller-clock.ts";
 import { EventBatch } from "./event-batch.ts";
 import type { Channel, Link, LinkUp, OpenLinkListener, Speaker } from "./link.ts";
-import type { TlsMaterial, TlsSource } from "./tls-material.ts";
-
-export interface StreamAccess {
-  token: string | undefined;
-  tls: TlsMaterial;
-}
-
-export interface CallListener {
-  /** `read` throws WireError for what is no message and answers undefined for one of an unknown kind. */
-  onMessage(read: () => ControllerMessage | undefined): void;
-  /** Once, whatever ended the call. */
-  onEnd(reason: MigError): void;
-}
-
-/** What carries the messages: a gRPC call, a WebSocket. */
-export interface StreamCall {
-  /** Resolves when the message was handed to the socket; rejects when the call has ended. */
-  send(message: AgentMessage): Promise<void>;
-  /** One of many: resolves when there is room for the next. */
-  sendEvent(message: AgentMessage): Promise<void>;
-  /** Says that nothing more will be sent. */
-  finish(): void;
-  /** Ends call and connection now. */
-  destroy(): void;
-}
+import type { StreamAccess, StreamCall, StreamKind } from "./stream-call.ts";
+import type { TlsSource } from "./tls-material.ts";
 
 export interface StreamLinkSettings {
   endpoint: string;
@@ -51,11 +27,6 @@ export interface StreamLinkSettings {
   answerMs: number;
   log: Log;
   clock?: Clock | undefined;
-}
-
-export interface StreamKind {
-  readonly channel: Channel;
-  start(access: StreamAccess, listener: CallListener): StreamCall;
 }
 
 /** Opens the stream, says `connect` first and resolves when the controller has accepted it. */

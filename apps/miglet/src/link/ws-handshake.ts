@@ -1,7 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import { errorCodes, MigError } from "@mig/lifecycle";
-import { asObject, readText } from "@mig/protocol";
-import { errorOf } from "./http-answer.ts";
+import { MigError } from "@mig/lifecycle";
+import { explainWrongAnswer, insteadOf } from "./wrong-answer.ts";
 
 const headBytesMax = 16 * 1024;
 const bodyBytesMax = 64 * 1024;
@@ -53,7 +52,7 @@ export function createHandshake(url: URL, token: string | undefined): Handshake 
     }
     const bodyBytes = Math.min(bodyBytesMax, Number(headers["content-length"] ?? 0));
     if (!isWhole && rest.length < bodyBytes) return undefined;
-    return refused(url, status, headers, rest.toString("utf8"));
+    return explainWrongAnswer(url, { status, headers, text: rest.toString("utf8") }, wanted);
   };
 
   return {
@@ -81,27 +80,5 @@ function parseHead(text: string): { status: number; headers: Record<string, stri
   return { status: Number(/^HTTP\/1\.\d (\d{3})/.exec(first)?.[1] ?? 0), headers };
 }
 
-/** Only what a controller says itself is about this VM; a proxy that knows no WebSocket may answer anything. */
-function refused(url: URL, status: number, headers: Record<string, string>, text: string): MigError {
-  const error = errorOf({ status, headers, text }, url);
-  return isOurs(text) ? error : instead(url, `HTTP ${status}`, error);
-}
-
-function isOurs(text: string): boolean {
-  try {
-    const said = asObject(asObject(JSON.parse(text))?.["error"]);
-    const code = said === undefined ? undefined : readText(said, "code");
-    return code !== undefined && Object.hasOwn(errorCodes, code);
-  } catch {
-    return false;
-  }
-}
-
-function instead(url: URL, what: string, cause?: MigError): MigError {
-  const retryAfterMs = cause?.retryAfterMs;
-  return new MigError(
-    "controller_unreachable",
-    `${url.host} answers ${what} instead of opening a WebSocket.`,
-    retryAfterMs === undefined ? { cause } : { cause, retryAfterMs },
-  );
-}
+const wanted = "a WebSocket";
+const instead = (url: URL, what: string): MigError => insteadOf(wanted, url, what);
