@@ -14,6 +14,7 @@ import {
 } from "@mig/protocol";
 import { decodeAgentMessage } from "@mig/protocol/proto";
 import { toMigError } from "../error.ts";
+import { logAgentError } from "../stream/agent-error.ts";
 import { Lane } from "../stream/lane.ts";
 import { refusal } from "../stream/refusal.ts";
 import { SessionSlot } from "../stream/session-slot.ts";
@@ -144,15 +145,9 @@ export class AgentStream {
         return this.#receive(message, message.heartbeat, bytes.length);
       case "ack":
         return this.#takeAnswer(message.answer, bytes.length);
-      case "error": {
+      case "error":
         // Before `connect` anybody could fill the log with it.
-        if (!this.#slot.isOpen) return;
-        const { code, message: text } = message.error;
-        this.#parts.log.info(
-          { vm_id: this.#vmId, code: code.slice(0, 128), text: text.slice(0, 1_024) },
-          "an agent reports an error",
-        );
-      }
+        if (this.#slot.isOpen) logAgentError(this.#parts.log, this.#vmId, message.error);
     }
   }
 

@@ -13,6 +13,7 @@ import {
 } from "@mig/protocol";
 import type { WebSocket } from "ws";
 import { toMigError } from "../error.ts";
+import { logAgentError } from "../stream/agent-error.ts";
 import { Lane } from "../stream/lane.ts";
 import { refusal } from "../stream/refusal.ts";
 import { SessionSlot } from "../stream/session-slot.ts";
@@ -50,6 +51,7 @@ export class AgentStream {
   readonly #frames: Buffer[] = [];
   #isTaking = false;
   #hasBeenHeard = true;
+  #hasGreeted = false;
   #protocolVersion = 0;
   #isLeaving = false;
 
@@ -85,8 +87,11 @@ export class AgentStream {
       },
     });
     this.#listen();
-    if (handshake.knowsKinds) void this.#expectConnect();
-    else {
+    if (handshake.knowsKinds) {
+      void pause(parts.idleMs, this.#end.signal).then(() => {
+        if (!this.#hasGreeted) this.#finish({ code: 4408, reason: "connect did not come in time" });
+      });
+    } else {
       const connect = { vmId, poolId: "", version: "", protocolVersion: 0 };
       void this.#connect(connect).catch((error: unknown) => this.#fail(error));
     }
@@ -135,11 +140,6 @@ export class AgentStream {
     socket.once("close", () => this.#finish(finished));
   }
 
-  async #expectConnect(): Promise<void> {
-    await pause(this.#parts.idleMs, this.#end.signal);
-    if (!this.#slot.isOpen) this.#finish({ code: 4408, reason: "connect did not come in time" });
-  }
-
   async #takeAll(): Promise<void> {
     this.#isTaking = true;
     this.#socket.pause();
@@ -176,17 +176,13 @@ export class AgentStream {
       }
       case "ack":
         return this.#answers.push(message.answer, bytes);
-      case "error": {
-        const { code, message: text } = message.error;
-        this.#parts.log.info(
-          { vm_id: vmId, code: code.slice(0, 128), text: text.slice(0, 1_024) },
-          "an agent reports an error",
-        );
-      }
+      case "error":
+        return logAgentError(this.#parts.log, vmId, message.error);
     }
   }
 
   async #connect(connect: Connect): Promise<void> {
+    this.#hasGreeted = true;
     this.#protocolVersion = connect.protocolVersion;
     const { vmId } = this.#handshake;
     try {
