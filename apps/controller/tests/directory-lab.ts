@@ -9,6 +9,7 @@ import { readInvocation } from "../src/config/env.ts";
 import { showProblems } from "../src/config/show.ts";
 import { runController } from "../src/controller.ts";
 import { call, type Reply } from "./open-test-listeners.ts";
+import { furnish } from "./pglite-template.ts";
 
 export interface TestController {
   url: string;
@@ -31,6 +32,7 @@ export async function startController(
   { flags = ["--dev"], databaseUrl, atEnd = onTestFinished }: ControllerOptions = {},
 ): Promise<TestController> {
   const dir = await mkdtemp(join(tmpdir(), "mig-directory-"));
+  if (databaseUrl === undefined) await furnish(join(dir, "data"));
   const file = join(dir, "mig.yaml");
   await writeFile(file, JSON.stringify(yaml));
   const outcome = buildConfig(
