@@ -54,8 +54,14 @@ export const settings = {
   },
   runner_group: { kind: "text", fallback: "default", help: "default pool: its runner group" },
   labels: { kind: "list", fallback: "self-hosted,linux,x64", help: "default pool: its labels" },
-  agent_token_file: { kind: "path", help: "holds the bearer token of the agents" },
-  operator_token_file: { kind: "path", help: "holds the bearer token of the operators" },
+  agent_token_file: {
+    kind: "path",
+    help: "holds one bearer token for all agents: for existing agents and for trying out; VMs join without it",
+  },
+  operator_token_file: {
+    kind: "path",
+    help: "holds an administrator's bearer token; without it the first start prints an API key",
+  },
   "github.api_url": { kind: "url", fallback: "https://api.github.com", help: "GitHub's REST API" },
   "github.app_id": { kind: "count", help: "the GitHub App" },
   "github.private_key_file": { kind: "path", help: "the private key of the App (PEM)" },

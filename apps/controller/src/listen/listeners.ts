@@ -1,17 +1,17 @@
 import type { Log } from "@mig/kit";
+import { maybe } from "@mig/protocol";
 import type { Config } from "../config/config.ts";
 import { type Address, formatAddress, isLoopback } from "../config/values.ts";
-import type { Desk } from "../session/desk.ts";
 import { createGate } from "./auth.ts";
 import { type Door, openDoor } from "./door.ts";
 import { createGrpcEdge } from "./grpc/grpc-edge.ts";
 import type { Health } from "./health.ts";
-import { createHttpApp } from "./http/http-app.ts";
+import { createHttpApp, type HttpDesk } from "./http/http-app.ts";
 import { openSampleFiles } from "./sample-files.ts";
 
 export interface ListenersSettings {
   config: Config;
-  desk: Desk;
+  desk: HttpDesk;
   log: Log;
   health: Health;
   /** Ends held requests; `close` ends the rest. */
@@ -36,7 +36,11 @@ export async function startListeners({
   health,
   signal,
 }: ListenersSettings): Promise<Listeners> {
-  const gate = createGate(config.tokens);
+  const gate = createGate({
+    isOpen: config.mode !== "normal",
+    tokens: config.tokens,
+    ...maybe("identity", desk.access),
+  });
   const files = config.mode === "sample" ? openSampleFiles(config.dataDir, log) : undefined;
   const legacyPools = new Set(config.pools.filter((pool) => pool.legacyAgents).map((pool) => pool.id));
   const listed = new Set(config.pools.map((pool) => pool.id));
@@ -102,6 +106,11 @@ function announce(config: Config, http: Address, grpc: Address | undefined, log:
     { http: formatAddress(http), grpc: formatAddress(grpc ?? http), mode: config.mode },
     "listening for agents and operators",
   );
+  if (config.tokens?.agent !== undefined)
+    log.warn(
+      {},
+      "agent_token_file: one token speaks for every VM, and nothing tells them apart. For existing agents and for trying out; let VMs join instead",
+    );
   if (config.mode !== "normal") {
     log.warn(
       { mode: config.mode },

@@ -25,7 +25,7 @@ export function commands(routes: Routes, { desk, gate, signal }: HttpParts): voi
         querystring: PollQuery,
         response: { 200: CommandsAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.speak"),
     },
     async ({ params: { vm_id: vmId }, query, headers }, reply) => {
       if (headers.upgrade !== undefined) {
@@ -59,7 +59,7 @@ export function commands(routes: Routes, { desk, gate, signal }: HttpParts): voi
     const command = await desk.answer(vmId, answerFromJson(body, commandId), false);
     return { status: "acknowledged", vm_id: vmId, command_id: command.id, command_state: command.state };
   };
-  const onRequest = ask(gate, "agent");
+  const onRequest = ask(gate, "vm.speak");
   const response = { 200: AckAnswer, "4xx": ErrorAnswer };
 
   routes.post(
