@@ -1,10 +1,17 @@
 import { createHash } from "node:crypto";
 import { hideValue, type Log } from "@mig/kit";
-import { maybe, readText } from "@mig/protocol";
-import type { GrantNews } from "../life/words.ts";
+import { type JsonObject, maybe, readText } from "@mig/protocol";
 import type { Cloud, CloudFacts } from "./cloud-facts.ts";
 import type { GrantInMetadata } from "./grant-from-metadata.ts";
 import type { Settings } from "./settings-table.ts";
+
+/** What the life is told of the grant in the instance's metadata. */
+export type GrantNews =
+  /** `id` tells one grant from another and gives nothing of it away. */
+  | { readonly is: "found"; readonly id: string; readonly parameters: JsonObject }
+  /** None, or one that has expired: another one may come. */
+  | { readonly is: "absent" }
+  | { readonly is: "bad"; readonly message: string };
 
 export interface GrantReaderParts {
   readonly settings: Settings;

@@ -1,8 +1,9 @@
+import type { GrantNews } from "../boot/read-grant.ts";
 import { enterReady, tellError } from "./endings.ts";
 import { beginRegistration } from "./obey.ts";
 import { readRegistration } from "./read-order.ts";
 import { errorData, stay } from "./steps.ts";
-import type { Effect, GrantNews, Ready, State, Step, Waiting } from "./words.ts";
+import type { Effect, Ready, State, Step, Waiting } from "./words.ts";
 
 /**
  * A grant that lies in the instance's metadata does what register_runner does, without a command (seed 001, "Direct

@@ -1,5 +1,6 @@
 import type { AgentState, ErrorCode } from "@mig/lifecycle";
 import type { Command, EventType, JobData, JsonObject, PreemptionData } from "@mig/protocol";
+import type { GrantNews } from "../boot/read-grant.ts";
 import type { Refusal } from "../link/link.ts";
 import type { MemoryChange, RunnerRecord } from "../memory/state-file.ts";
 import type { JobObservation } from "../runner/evidence.ts";
@@ -55,14 +56,6 @@ export interface Always {
   /** What was told to be wrong with the one that is there; it is told once. */
   readonly grantFault?: string;
 }
-
-/** What the instance's metadata holds. */
-export type GrantNews =
-  /** `id` tells one grant from another and gives nothing of it away. */
-  | { readonly is: "found"; readonly id: string; readonly parameters: JsonObject }
-  /** None, or one that has expired: another one may come. */
-  | { readonly is: "absent" }
-  | { readonly is: "bad"; readonly message: string };
 
 /** A command that was received and whose result is due when the runner is gone. */
 export interface Owed {
