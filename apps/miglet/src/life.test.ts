@@ -437,6 +437,24 @@ describe("a life", () => {
     expect(thrice.state).toMatchObject({ at: "error", exitCode: 5 });
     expect(thrice.finished.map(({ outcome }) => outcome.success)).toEqual([false, false, false]);
   });
+  it("with reuse counts failures from the last runner that listened", () => {
+    const retry: Input = { on: "timer", timer: "retry" };
+    const fails = (): Input[] => [command("register_runner", grant), failedTry, retry];
+    const works = (): Input[] => [
+      command("register_runner", grant),
+      observed({ kind: "listening" }),
+      started,
+      completed,
+      { on: "runner_exited", exit },
+    ];
+    const long = [...ready, ...fails(), ...fails(), ...works(), ...fails(), ...fails(), ...works()];
+    expect(live(long, newborn, { ...rules, reuse: true }).state).toMatchObject({
+      at: "ready",
+      failedRegistrations: 0,
+    });
+    const began = [...ready, ...fails(), command("register_runner", grant), started];
+    expect(live(began).state).toMatchObject({ at: "job_running", failedRegistrations: 0 });
+  });
   it("a runner that crashes with its job closes the job, says runner_crashed and ends with 6", () => {
     const life = live([
       ...working(),
