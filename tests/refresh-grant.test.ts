@@ -129,6 +129,22 @@ it("a token of GitHub's lets a VM boot and work while the controller is away", a
   expect(told["runner_name"]).toMatch(/^vm-1-[0-9a-f]{8}$/);
 });
 
+it("a grant and a controller that sends register_runner make one runner, whichever is first", async () => {
+  await giveTokens();
+  await begins("vm-other");
+  await refresh({ MIG_CONTROLLER: house.url, MIG_VM_ID: "vm-other" }, ...onGcp);
+  const { runner_name: _others, ...grant } = JSON.parse(await written("gcloud.grant"));
+  gcp.setAttribute("github-registration_token", JSON.stringify(grant));
+  const vm = await house.startVm("vm-1", { settings: ["github: { token_source: metadata }"] });
+  await house.until("vm-1", "state", "idle");
+  expect(await house.github.runners()).toHaveLength(1);
+  const { id } = await house.github.queueJob({ overrides: { durationMs: 100 } });
+  expect(await vm.agent.ended()).toBe(0);
+  expect((await house.github.job(id))?.result).toBe("Succeeded");
+  const told = await house.until("vm-1", "state", "terminated");
+  expect(told["problem"]).toBeNull();
+});
+
 it("says what to do where it cannot", async () => {
   const fails = (env: Readonly<Record<string, string>>, ...args: string[]) =>
     refresh(env, ...args).then(
