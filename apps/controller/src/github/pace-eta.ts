@@ -24,7 +24,7 @@ export function etaOf(view: PaceView, ahead: number): number {
   let left = Math.max(0, ahead);
   // Nobody calls before `openInMs`, so a minute that ends before makes one step then, however long ago it ended.
   let stepAtMs = Math.max(atMs, minuteMs - view.cleanForMs);
-  while (perMinute < perMinuteMax) {
+  while (perMinute !== perMinuteMax) {
     const served = ((stepAtMs - atMs) * perMinute) / minuteMs;
     if (served >= left) break;
     left -= served;
