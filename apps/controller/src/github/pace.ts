@@ -1,6 +1,7 @@
 import { MigError } from "@mig/lifecycle";
 import { sql } from "kysely";
 import type { Store } from "../store/open-store.ts";
+import { etaOf } from "./pace-eta.ts";
 import type { GithubRefusal } from "./refusal.ts";
 import { retryAfterOf } from "./refusal.ts";
 
@@ -20,8 +21,8 @@ export interface Pace {
   admit(weight: Weight): Promise<void>;
   /** Hears of every answer. */
   hear(answer: GithubRefusal): void;
-  /** Milliseconds until a caller who is behind `ahead` others has its turn, for whoever waits. */
-  etaMs(ahead: number): number;
+  /** Milliseconds until a caller who is behind `ahead` others has its turn, whichever replica serves it. */
+  etaMs(ahead: number): Promise<number>;
   /** Writes a minute, now. */
   perMinute(): number;
 }
@@ -46,9 +47,7 @@ export function createPace(settings: PaceSettings): Pace {
   const { store, key, perMinuteStart = 120, perMinuteMax = 170, holdMs = 2_000, pause, onLimit } = settings;
   // What this replica saw last: for estimates, and so that a limit holds at once, before the row is written.
   let blockedUntilMs = 0;
-  let nextInMs = 0;
   let rate = Math.min(perMinuteStart, perMinuteMax);
-  let readAtMs = performance.now();
   let telling: Promise<void> = Promise.resolve();
 
   const refuse = (waitMs: number): never => {
@@ -89,9 +88,7 @@ export function createPace(settings: PaceSettings): Pace {
       return reserve(weight);
     }
     rate = row.per_minute;
-    nextInMs = Math.max(0, row.wait_ms);
-    readAtMs = performance.now();
-    return { waitMs: nextInMs, isTaken: row.taken };
+    return { waitMs: Math.max(0, row.wait_ms), isTaken: row.taken };
   }
 
   return {
@@ -122,10 +119,26 @@ export function createPace(settings: PaceSettings): Pace {
       if (retryAfterMs !== undefined) onLimit?.(waitMs);
       telling = telling.then(() => tell(waitMs, isSecondary)).catch(() => {});
     },
-    etaMs(ahead) {
-      const sinceMs = performance.now() - readAtMs;
-      const blockedMs = blockedUntilMs - performance.now();
-      return Math.max(0, blockedMs, nextInMs - sinceMs) + (ahead * 60_000) / rate;
+    async etaMs(ahead) {
+      await telling;
+      // From the shared row: this replica may not have called for long, or not have heard of a limit that another one heard.
+      const { rows } = await store.transact((tx) =>
+        sql<{ open_in_ms: number; per_minute: number; clean_for_ms: number }>`select per_minute,
+          (extract(epoch from greatest(next_at, blocked_until) - clock_timestamp()) * 1000)::float8 as open_in_ms,
+          (extract(epoch from clock_timestamp() - clean_since) * 1000)::float8 as clean_for_ms
+          from github_pace where key = ${key}`.execute(tx),
+      );
+      const row = rows[0];
+      return etaOf(
+        {
+          openInMs: Math.max(row?.open_in_ms ?? 0, blockedUntilMs - performance.now()),
+          perMinute: row?.per_minute ?? rate,
+          perMinuteMax,
+          stepUp,
+          cleanForMs: row?.clean_for_ms ?? 0,
+        },
+        ahead,
+      );
     },
     perMinute: () => rate,
   };

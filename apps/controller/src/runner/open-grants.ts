@@ -62,7 +62,7 @@ export function openGrants(settings: GrantsSettings): OpenGrants {
   const line = createGrantLine({
     store,
     sealer,
-    etaMs: (app, ahead) => apps.get(app)?.pace.etaMs(ahead) ?? 60_000,
+    etaMs: async (app, ahead) => (await apps.get(app)?.pace.etaMs(ahead)) ?? 60_000,
     onWish: (app) => apps.get(app)?.wake(),
   });
   for (const spec of settings.apps) apps.set(spec.id, openApp(spec));
@@ -96,7 +96,7 @@ export function openGrants(settings: GrantsSettings): OpenGrants {
       registrar,
       sealer,
       onSettled({ vmId }) {
-        line.wake();
+        line.wake(vmId);
         settings.wakeVm(vmId);
       },
       log: part,
