@@ -100,7 +100,7 @@ it("a revoked VM is cut off within two seconds, also on an open stream", async (
   const machine = lab.machine("vm-gone");
   const { access_token: token } = (await machine.join(await lab.joinToken())).body;
   await using stream = dial(Number(new URL(lab.url).port), { authorization: `Bearer ${token}` });
-  stream.connect("vm-gone", { poolId: "pool-a", orgId: "acme" });
+  stream.connect("vm-gone", { poolId: "pool-a" });
   expect(await stream.next("connect_ack")).toMatchObject({ reply: { accepted: true } });
   const beganMs = performance.now();
   expect((await lab.api("DELETE", "vms/vm-gone/identity")).status).toBe(204);

@@ -163,7 +163,7 @@ export function originOf(request: FastifyRequest): { actor: string; requestId: s
  */
 export function ask(gate: Gate, action: Action) {
   const isAgents = accessTable[action].agents !== "no" || accessTable[action].vm !== "no";
-  return async (request: FastifyRequest): Promise<void> => {
+  const step = async (request: FastifyRequest): Promise<void> => {
     const { who } = await gate.identify(request.headers.authorization);
     callers.set(request, who);
     if (isAgents) {
@@ -174,4 +174,12 @@ export function ask(gate: Gate, action: Action) {
       demand(who, action, orgs === undefined ? {} : { orgId: orgs[0] ?? "" });
     }
   };
+  return Object.assign(step, { action });
+}
+
+/** What a route asks for, for its description: `x-mig-action` in the OpenAPI document. Undefined: open to everybody. */
+export function actionOf(onRequest: unknown): Action | undefined {
+  for (const step of Array.isArray(onRequest) ? onRequest : [onRequest])
+    if (typeof step === "function" && "action" in step) return step.action as Action;
+  return undefined;
 }

@@ -8,7 +8,7 @@ import type { DirectoryDesk } from "../../github/directory-desk.ts";
 import type { RunnerInventory } from "../../runner/inventory-list.ts";
 import type { Desk } from "../../session/desk.ts";
 import type { Access } from "../access.ts";
-import type { Gate } from "../auth.ts";
+import { actionOf, type Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
 import type { Health } from "../health.ts";
 import type { SampleFiles } from "../sample-files.ts";
@@ -143,6 +143,11 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
 
   await app.register(swagger, {
     openapi: { openapi: "3.1.0", info: { title: "MIG Controller", version: PRODUCT_VERSION } },
+  });
+  app.addHook("onRoute", (route) => {
+    const action = actionOf(route.onRequest);
+    if (action !== undefined && route.schema !== undefined)
+      Object.assign(route.schema, { "x-mig-action": action });
   });
   const routes = app.withTypeProvider<FromSchemas>();
   answerUnknownPaths(app);
