@@ -1,3 +1,4 @@
+import { waitFor } from "@mig/kit";
 import { type Action, accessTable, type Caller, judgeAccess } from "@mig/lifecycle";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { dial } from "./dial.ts";
