@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { silentLog } from "@mig/kit";
-import { readText } from "@mig/protocol";
+import { asObject, readText } from "@mig/protocol";
 import { connectGithub, createAppKey } from "@mig/sandbox";
 import pg from "pg";
 import { readAppKey, signJwt } from "../apps/controller/src/github/app-jwt.ts";
@@ -81,10 +81,12 @@ async function compare(name: string, open: () => Promise<Store>): Promise<void> 
     const before = await signedFor(url);
     const ours = await measureOurs(store, url, "vm", grants);
     const jwts = (await signedFor(url)) - before;
+    const alone = await measureOurs(store, url, "alone", Math.ceil(grants / 10), 1);
     const floor = await measureFloor(url, "bare", jwts, grants);
     console.log(`${name}, ${grants} grants, ${waiting} VMs waiting at once, ${jwts} JWTs`);
     report(`bare: sign and POST, ${callsAtOnce} at once (floor)`, floor);
     report("grants through the line", ours);
+    report("the same, one VM at a time", alone);
     console.log(`ratio to the floor: ${(floor.perSecond / ours.perSecond).toFixed(2)}`);
   } finally {
     await store[Symbol.asyncDispose]();
@@ -101,7 +103,13 @@ async function startStandIn(): Promise<{ child: ChildProcess; url: string }> {
   return { child, url: String((JSON.parse(line) as { url: unknown }).url) };
 }
 
-async function measureOurs(store: Store, url: string, prefix: string, count: number): Promise<Figures> {
+async function measureOurs(
+  store: Store,
+  url: string,
+  prefix: string,
+  count: number,
+  atOnce = waiting,
+): Promise<Figures> {
   const ends = new AbortController();
   const pool: Pool = {
     id: "p",
@@ -132,7 +140,7 @@ async function measureOurs(store: Store, url: string, prefix: string, count: num
     signal: ends.signal,
   });
   try {
-    return await measure(count, waiting, (n) =>
+    return await measure(count, atOnce, (n) =>
       open.source.take(
         { vmId: `${prefix}-${n}`, incarnation: "b", requestId: "r", orgId: "acme", poolId: "p", pool },
         120_000,
@@ -163,7 +171,7 @@ async function measureFloor(url: string, prefix: string, jwts: number, count: nu
     let text = "";
     for (let i = 0; i < jwts; i += 1)
       text = await post("/app/installations/1/access_tokens", await signJwt("1234", appKey, Date.now()), {});
-    return readText(JSON.parse(text) as object as Record<string, unknown>, "token") ?? "";
+    return readText(asObject(JSON.parse(text)) ?? {}, "token") ?? "";
   };
   return measure(count, callsAtOnce, async (n) => {
     token ??= buy();

@@ -34,7 +34,7 @@ let dir: string;
 let github: Github;
 let name: string;
 let databaseUrl: string;
-let urls: string[];
+let controllers: { url: string; program: Spawned }[];
 
 async function run(url: string, statement: string): Promise<Unknown[]> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
@@ -46,10 +46,10 @@ async function run(url: string, statement: string): Promise<Unknown[]> {
   }
 }
 
-async function startController(): Promise<string> {
+async function startController(): Promise<{ url: string; program: Spawned }> {
   const [port, grpcPort] = [await freePort(), await freePort()];
   const url = `http://127.0.0.1:${port}`;
-  const controller: Spawned = spawnProgram("apps/controller/bin/mig-controller.js", [
+  const program = spawnProgram("apps/controller/bin/mig-controller.js", [
     ...["--listen", `127.0.0.1:${port}`, "--grpc-listen", `127.0.0.1:${grpcPort}`, "--log-format", "json"],
     ...["--data-dir", join(dir, "data"), "--database-url", databaseUrl],
     ...["--dev", "--config", join(dir, "controller.yaml")],
@@ -57,13 +57,15 @@ async function startController(): Promise<string> {
   await waitFor(
     "the controller to answer",
     () => {
-      if (controller.exitCode() !== undefined) throw new Error(JSON.stringify(controller.lines.at(-1)));
+      if (program.exitCode() !== undefined) throw new Error(JSON.stringify(program.lines.at(-1)));
       return fetch(`${url}/livez`).then((answer) => answer.ok);
     },
     { timeoutMs: 40_000 },
   );
-  return url;
+  return { url, program };
 }
+
+const urlOf = (n: number): string => controllers[n % controllers.length]?.url ?? "";
 
 interface Vm {
   vmId: string;
@@ -76,8 +78,8 @@ async function ask(url: string, { vmId }: Vm, path: string, body: object) {
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
   });
-  const body_: Unknown = asObject(await answer.json()) ?? {};
-  return { http: answer.status, afterS: answer.headers.get("retry-after"), body: body_ };
+  const said: Unknown = asObject(await answer.json()) ?? {};
+  return { http: answer.status, afterS: answer.headers.get("retry-after"), body: said };
 }
 
 async function startVm(url: string, vm: Vm): Promise<void> {
@@ -96,12 +98,14 @@ interface Told {
   vmId: string;
   atMs: number;
   etaMs: number;
+  heldMs: number;
 }
 
 /** As an agent does: who is told a time comes back then, and perhaps to the other process. */
 async function register(vm: Vm, n: number, told: Told[]): Promise<string> {
   for (let nth = 0; ; nth += 1) {
-    const url = urls[(n + nth) % urls.length] ?? "";
+    const url = urlOf(n + nth);
+    const askedAtMs = Date.now();
     const { http, afterS, body } = await ask(url, vm, "registration-token", {});
     if (http === 200) return readText(body, "runner_name") ?? "";
     const error = asObject(body["error"]) ?? {};
@@ -110,7 +114,8 @@ async function register(vm: Vm, n: number, told: Told[]): Promise<string> {
     expect(readText(error, "code")).toBe("github_rate_limited");
     expect(etaMs).toBeGreaterThanOrEqual(1_000);
     expect(Number(afterS)).toBe(Math.ceil(etaMs / 1000));
-    told.push({ vmId: vm.vmId, atMs: Date.now(), etaMs });
+    const atMs = Date.now();
+    told.push({ vmId: vm.vmId, atMs, etaMs, heldMs: atMs - askedAtMs });
     await pause(etaMs);
   }
 }
@@ -140,7 +145,7 @@ describe.skipIf(!available)("a crowd through two controller processes on Postgre
       github: { apps: [app] },
     };
     await writeFile(join(dir, "controller.yaml"), JSON.stringify(config));
-    urls = [await startController(), await startController()];
+    controllers = [await startController(), await startController()];
   }, 60_000);
   afterEach(async () => {
     await stopAll();
@@ -150,7 +155,7 @@ describe.skipIf(!available)("a crowd through two controller processes on Postgre
   });
 
   it("gets one runner each, in turns, at the pace of one, after GitHub's pause, and is told when", async () => {
-    await inLanes(vms, 32, (vm, n) => startVm(urls[n % urls.length] ?? "", vm));
+    await inLanes(vms, 32, (vm, n) => startVm(urlOf(n), vm));
     // The hour is used up for three seconds, which is no reason to be slower than before.
     const headers = { "retry-after": "3", "x-ratelimit-remaining": "0" };
     await github.addFault({ path: "jitconfig", status: 429, headers });
@@ -161,10 +166,12 @@ describe.skipIf(!available)("a crowd through two controller processes on Postgre
     const runners = await github.runners();
     expect(new Set(names).size).toBe(vms.length);
     expect(runners.map((runner) => runner.name).sort()).toEqual([...names].sort());
+    // Both processes made them, or this says nothing.
+    for (const { program } of controllers)
+      expect(program.lines.filter((line) => line["msg"] === "a grant was made").length).toBeGreaterThan(100);
     // Nobody before the end of the Retry-After (T2), whichever process heard it.
     const traffic = await github.traffic();
     expect(traffic.limited).toBe(1);
-    expect(traffic.early.filter(({ afterMs }) => afterMs > 250)).toEqual([]);
     expect(traffic.tooEarly).toBe(0);
     // Both together are not faster than the pace, in whichever window.
     const calls = (await github.requests()).filter(({ path }) => path.endsWith("/generate-jitconfig"));
@@ -177,21 +184,15 @@ describe.skipIf(!available)("a crowd through two controller processes on Postgre
       "select vm_id, pool_id, (extract(epoch from made_at) * 1000)::float8 as at from grants order by made_at, id",
     );
     expect(jain(servedWhileAllWait(rows))).toBeGreaterThanOrEqual(0.95);
-    // A request waits for five seconds; who was not served by then knows when to come back.
+    // Whoever waits is told when, after the five seconds that a request is held; and it is true within 20 % or a second.
+    expect(told.length).toBeGreaterThan(vms.length / 2);
+    expect(Math.max(...told.map(({ heldMs }) => heldMs))).toBeLessThan(10_000);
     const madeAtMs = new Map(rows.map((row) => [row["vm_id"], Number(row["at"])]));
-    const toldVms = new Set(told.map(({ vmId }) => vmId));
-    const early = Math.min(...told.map(({ atMs }) => atMs));
-    for (const { vmId } of vms)
-      if ((madeAtMs.get(vmId) ?? 0) > early + 3_000) expect(toldVms).toContain(vmId);
     const wrong = told.filter(({ vmId, atMs, etaMs }) => {
       const realMs = (madeAtMs.get(vmId) ?? 0) - atMs;
       return Math.abs(etaMs - realMs) > Math.max(1_000, 0.2 * realMs);
     });
-    console.log(
-      `told ${told.length} vms ${toldVms.size} wrong ${wrong.length}`,
-      JSON.stringify(wrong.slice(0, 5)),
-      (at.at(-1) ?? 0) - (at[0] ?? 0),
-    );
+    expect(wrong.length, JSON.stringify(wrong.slice(0, 20))).toBeLessThanOrEqual(told.length / 10);
   }, 60_000);
 });
 

@@ -21,8 +21,8 @@ export interface Pace {
   admit(weight: Weight): Promise<void>;
   /** Hears of every answer. */
   hear(answer: GithubRefusal): void;
-  /** Milliseconds until a caller who is behind `ahead` others has its turn, whichever replica serves it. */
-  etaMs(ahead: number): Promise<number>;
+  /** As of now: milliseconds until a caller who is behind `ahead` others has its turn, whichever replica serves it. */
+  eta(): Promise<(ahead: number) => number>;
   /** Writes a minute, now. */
   perMinute(): number;
 }
@@ -119,7 +119,7 @@ export function createPace(settings: PaceSettings): Pace {
       if (retryAfterMs !== undefined) onLimit?.(waitMs);
       telling = telling.then(() => tell(waitMs, isSecondary)).catch(() => {});
     },
-    async etaMs(ahead) {
+    async eta() {
       await telling;
       // From the shared row: this replica may not have called for long, or not have heard of a limit that another one heard.
       const { rows } = await store.transact((tx) =>
@@ -129,16 +129,14 @@ export function createPace(settings: PaceSettings): Pace {
           from github_pace where key = ${key}`.execute(tx),
       );
       const row = rows[0];
-      return etaOf(
-        {
-          openInMs: Math.max(row?.open_in_ms ?? 0, blockedUntilMs - performance.now()),
-          perMinute: row?.per_minute ?? rate,
-          perMinuteMax,
-          stepUp,
-          cleanForMs: row?.clean_for_ms ?? 0,
-        },
-        ahead,
-      );
+      const view = {
+        openInMs: Math.max(row?.open_in_ms ?? 0, blockedUntilMs - performance.now()),
+        perMinute: row?.per_minute ?? rate,
+        perMinuteMax,
+        stepUp,
+        cleanForMs: row?.clean_for_ms ?? 0,
+      };
+      return (ahead) => etaOf(view, ahead);
     },
     perMinute: () => rate,
   };

@@ -6,8 +6,8 @@ import type { Grant } from "../github/grant-source.ts";
 import { type GrantRow, grantsTable } from "../store/grant-rows.ts";
 import type { Store, Tx } from "../store/open-store.ts";
 import { columnList, insertRows } from "../store/table.ts";
+import { createLineView } from "./line-view.ts";
 import { createLineWaiters } from "./line-waiters.ts";
-import { placeInLine } from "./place-in-line.ts";
 
 /**
  * The line for grants. A wish is a row; replicas take rows in turn and ask GitHub (make-grants.ts); whoever wished
@@ -57,8 +57,8 @@ export interface Sealer {
 export interface LineSettings {
   store: Store;
   sealer: Sealer;
-  /** Milliseconds until the turn of one with so many before it, at the pace of this App over all replicas. */
-  etaMs(app: string, ahead: number): Promise<number>;
+  /** The pace of an App over all replicas: milliseconds until the turn of one with so many before it. */
+  paceOf(app: string): Promise<(ahead: number) => number>;
   /** There is a new wish. */
   onWish(app: string): void;
 }
@@ -66,8 +66,9 @@ export interface LineSettings {
 export const keepMs = 5 * 60_000;
 export const grantsMax = 3;
 
-export function createGrantLine({ store, sealer, etaMs, onWish }: LineSettings): GrantLine {
+export function createGrantLine({ store, sealer, paceOf, onWish }: LineSettings): GrantLine {
   const waiters = createLineWaiters((ids) => store.transact((tx) => settledOf(tx, ids)));
+  const view = createLineView({ store, paceOf });
 
   return {
     async take(ask, holdMs) {
@@ -86,9 +87,8 @@ export function createGrantLine({ store, sealer, etaMs, onWish }: LineSettings):
   };
 
   async function comeBack(row: GrantRow): Promise<MigError> {
-    const { ahead, notBeforeInMs } = await store.transact((tx) => placeInLine(tx, row));
     // Not the `retry_after_ms` of the last try: that was counted from then, and has passed in part or in whole.
-    const retryAfterMs = Math.ceil(Math.max(1_000, notBeforeInMs, await etaMs(row.app, ahead)));
+    const retryAfterMs = Math.ceil(Math.max(1_000, await view.turnInMs(row)));
     const why = readText(row.problem ?? {}, "message");
     const message = `the registration waits for its turn at GitHub, about ${Math.ceil(retryAfterMs / 1000)} s${why === undefined ? "" : ` (${why})`}`;
     return new MigError("github_rate_limited", message, { retryAfterMs });

@@ -62,7 +62,7 @@ export function openGrants(settings: GrantsSettings): OpenGrants {
   const line = createGrantLine({
     store,
     sealer,
-    etaMs: async (app, ahead) => (await apps.get(app)?.pace.etaMs(ahead)) ?? 60_000,
+    paceOf: async (app) => (await apps.get(app)?.pace.eta()) ?? (() => 60_000),
     onWish: (app) => apps.get(app)?.wake(),
   });
   for (const spec of settings.apps) apps.set(spec.id, openApp(spec));
