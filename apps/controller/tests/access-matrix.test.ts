@@ -184,10 +184,14 @@ describe("gRPC", () => {
     error: (stream) =>
       stream.send({ kind: "error", error: { code: "x", message: "y", details: {}, atMs: 0 } }),
   };
-  const speech: Record<"event" | "heartbeat", (stream: ReturnType<typeof dial>, mark: string) => void> = {
-    event: (stream, mark) =>
-      stream.event("vm-acme", { poolId: "pool-a", type: "runner_registered", data: { runner_name: mark } }),
-    heartbeat: (stream, mark) => stream.beat("vm-acme", { poolId: "pool-a", migletState: mark }),
+  const speech: Record<"event" | "heartbeat", (stream: ReturnType<typeof dial>) => void> = {
+    event: (stream) =>
+      stream.event("vm-acme", {
+        poolId: "pool-a",
+        type: "runner_registered",
+        data: { runner_name: "the-runner-it-told" },
+      }),
+    heartbeat: (stream) => stream.beat("vm-acme", { poolId: "pool-a", migletState: "registering_runner" }),
   };
 
   it.each(Object.keys(before) as (keyof typeof before)[])("a stream that begins with %s", async (kind) => {
@@ -200,16 +204,17 @@ describe("gRPC", () => {
   });
 
   it.each(Object.keys(speech) as (keyof typeof speech)[])("%s before connect", async (kind) => {
+    const mark = { event: "the-runner-it-told", heartbeat: "registering_runner" }[kind];
     const seen = async (): Promise<string> => JSON.stringify((await lab.api("GET", "vms/vm-acme")).body);
     for (const [name, token] of Object.entries(tokens).filter(([name]) => !mayOf(name))) {
       await using stream = dial(port(), withToken(token));
-      speech[kind](stream, "registering_runner");
+      speech[kind](stream);
       expect((await stream.next("connect_ack")).reply.accepted, name).toBe(false);
     }
-    expect(await seen()).not.toContain("registering_runner");
+    expect(await seen()).not.toContain(mark);
     await using stream = dial(port(), withToken(tokens["vm-acme"]));
-    speech[kind](stream, "registering_runner");
-    await waitFor("the VM's own word to count", async () => (await seen()).includes("registering_runner"));
+    speech[kind](stream);
+    await waitFor("the VM's own word to count", async () => (await seen()).includes(mark));
     expect(accessTable["vm.speak"].vm).toBe("own");
   });
 });

@@ -66,7 +66,12 @@ export interface IdentityLab {
 
 /** Controllers in normal mode that nobody knows yet, but for the key that the first start showed. */
 export async function openIdentityLab(
-  options: { databaseUrl?: string; replicas?: number; atEnd?: (stop: () => Promise<void>) => void } = {},
+  options: {
+    databaseUrl?: string;
+    replicas?: number;
+    flags?: string[];
+    atEnd?: (stop: () => Promise<void>) => void;
+  } = {},
 ): Promise<IdentityLab> {
   const { replicas = 1, ...rest } = options;
   const yaml = {

@@ -54,7 +54,18 @@ export interface Config {
   shutdownGraceMs: number;
   connectionTimeoutMs: number;
   connectionsMax: number;
+  limits: LimitsConfig;
   log: { level: LogLevel; format: "json" | "text" };
+}
+
+/** A second; a burst is five times as much. Each replica counts for itself. */
+export interface LimitsConfig {
+  connections: number;
+  vm: number;
+  pool: number;
+  org: number;
+  operator: number;
+  unknown: number;
 }
 
 export interface PaceConfig {
@@ -95,6 +106,14 @@ export function buildConfig(invocation: Invocation): Outcome {
     shutdownGraceMs: values.durationMs("shutdown_grace", { minMs: 0 }),
     connectionTimeoutMs: values.durationMs("connection_timeout", { minMs: 50 }),
     connectionsMax: values.count("connections_max") ?? 1,
+    limits: {
+      connections: values.count("limits.connections_per_second") ?? 1,
+      vm: values.count("limits.vm_per_second") ?? 1,
+      pool: values.count("limits.pool_per_second") ?? 1,
+      org: values.count("limits.org_per_second") ?? 1,
+      operator: values.count("limits.operator_per_second") ?? 1,
+      unknown: values.count("limits.unknown_per_second") ?? 1,
+    },
     log: {
       level: values.choice("log_level", logLevels) ?? "info",
       format: values.choice("log_format", ["json", "text"], mode === "normal" ? "json" : "text") ?? "json",

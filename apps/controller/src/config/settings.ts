@@ -133,6 +133,32 @@ export const settings = {
     fallback: "10s",
     help: "a connection that says nothing whole in it is closed",
   },
+  "limits.connections_per_second": {
+    kind: "count",
+    fallback: "300",
+    help: "new connections on each port; more are closed before anybody is asked who they are",
+  },
+  "limits.vm_per_second": {
+    kind: "count",
+    fallback: "20",
+    help: "requests and stream messages of one VM; five times as many at once",
+  },
+  "limits.pool_per_second": {
+    kind: "count",
+    fallback: "2000",
+    help: "the same of all VMs of a pool together",
+  },
+  "limits.org_per_second": {
+    kind: "count",
+    fallback: "4000",
+    help: "the same of all VMs and operators of an organization together",
+  },
+  "limits.operator_per_second": { kind: "count", fallback: "50", help: "requests with one API key" },
+  "limits.unknown_per_second": {
+    kind: "count",
+    fallback: "300",
+    help: "requests without a good token, joins among them, from one address",
+  },
   connections_max: { kind: "count", fallback: "20000", help: "connections on each port" },
   log_level: {
     kind: "choice",

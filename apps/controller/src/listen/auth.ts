@@ -7,10 +7,11 @@ import {
   MigError,
 } from "@mig/lifecycle";
 import type { FastifyRequest } from "fastify";
-import type { Config } from "../config/config.ts";
+import type { Config, LimitsConfig } from "../config/config.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
 import type { VmIdentities } from "../identity/vm-identities.ts";
 import type { VmTokens } from "../identity/vm-token.ts";
+import { createLimiter, type Limiter } from "./limiter.ts";
 
 /** Who calls; "anybody" in sample and development mode, where nobody is asked. What they may do: lifecycle/access.ts. */
 export type Who = Caller | "anybody";
@@ -24,9 +25,11 @@ export interface Identified {
 export interface Gate {
   /** Throws `unauthenticated`. */
   identify(authorization: string | undefined): Promise<Identified>;
+  readonly limiter: Limiter;
 }
 
 export interface GateSettings {
+  readonly limits: LimitsConfig;
   readonly isOpen: boolean;
   /** Bearer tokens from files: all agents share the one, the other is an administrator's. */
   readonly tokens: Config["tokens"];
@@ -42,7 +45,7 @@ export interface GateSettings {
 const heldMs = 60_000;
 const heldMax = 20_000;
 
-export function createGate({ isOpen, tokens, identity }: GateSettings): Gate {
+export function createGate({ isOpen, limits, tokens, identity }: GateSettings): Gate {
   const verified = new Map<
     string,
     { readonly token: Awaited<ReturnType<VmTokens["verify"]>>; readonly untilMs: number }
@@ -66,6 +69,7 @@ export function createGate({ isOpen, tokens, identity }: GateSettings): Gate {
   }
 
   return {
+    limiter: createLimiter(limits),
     async identify(authorization) {
       if (isOpen) return { who: "anybody" };
       const text = /^bearer ([^\s]{1,4096})$/i.exec(authorization ?? "")?.[1];
@@ -157,6 +161,11 @@ export function originOf(request: FastifyRequest): { actor: string; requestId: s
   return { actor: actorOf(callerOf(request)), requestId: request.id, address: request.ip };
 }
 
+/** The first step of a route that is open to everybody and costs something. */
+export function askNobody(gate: Gate) {
+  return async (request: FastifyRequest): Promise<void> => gate.limiter.chargeUnknown(request.ip);
+}
+
 /**
  * The first step of a route: nobody's body is read before they are known. What depends on the object and not only on
  * the role is asked again when the object is known; an agent's object is in the path.
@@ -164,7 +173,11 @@ export function originOf(request: FastifyRequest): { actor: string; requestId: s
 export function ask(gate: Gate, action: Action) {
   const isAgents = accessTable[action].agents !== "no" || accessTable[action].vm !== "no";
   const step = async (request: FastifyRequest): Promise<void> => {
-    const { who } = await gate.identify(request.headers.authorization);
+    const { who } = await gate.identify(request.headers.authorization).catch((error: unknown) => {
+      gate.limiter.chargeUnknown(request.ip);
+      throw error;
+    });
+    gate.limiter.charge(who, action);
     callers.set(request, who);
     if (isAgents) {
       const { vm_id: vmId } = (request.params ?? {}) as { vm_id?: string };

@@ -37,6 +37,7 @@ export async function startListeners({
   signal,
 }: ListenersSettings): Promise<Listeners> {
   const gate = createGate({
+    limits: config.limits,
     isOpen: config.mode !== "normal",
     tokens: config.tokens,
     ...maybe("identity", desk.access),
@@ -71,13 +72,17 @@ export async function startListeners({
     const door = await openDoor({
       address,
       connectionsMax: config.connectionsMax,
+      connectionsPerSecond: config.limits.connections,
       firstBytesMs: config.connectionTimeoutMs,
       onHttp: (socket) => http.take(socket),
       onGrpc: (socket) => grpc.take(socket),
       onFull: () => {
         if (performance.now() < nextFullMs) return; // one line for a flood, not one for each of its connections
         nextFullMs = performance.now() + 10_000;
-        log.warn({ address: formatAddress(address) }, "connections are closed: connections_max is reached");
+        log.warn(
+          { address: formatAddress(address) },
+          "connections are closed: connections_max or limits.connections_per_second is reached",
+        );
       },
     });
     doors.push(door);

@@ -1,7 +1,7 @@
 import { maybe } from "@mig/protocol";
 import { ErrorAnswer, JoinAnswer, JoinBody, NonceAnswer, RenewBody, VmPath } from "@mig/protocol/schemas";
 import type { Joined } from "../../../../join/join-desk.ts";
-import { ask, callerOf, demand, originOf } from "../../../auth.ts";
+import { ask, askNobody, callerOf, demand, originOf } from "../../../auth.ts";
 import type { HttpParts } from "../../http-app.ts";
 import type { Routes } from "../../routes.ts";
 
@@ -13,7 +13,7 @@ export function join(routes: Routes, { desk: { access, findVm }, gate }: HttpPar
 
   routes.post(
     "/api/v1/join/nonce",
-    { schema: { tags, response: { 200: NonceAnswer, "4xx": ErrorAnswer } } },
+    { schema: { tags, response: { 200: NonceAnswer, "4xx": ErrorAnswer } }, onRequest: askNobody(gate) },
     async () => {
       const { text, expiresInMs } = await join.nonce();
       return { nonce: text, expires_in: expiresInMs / 1000 };
@@ -21,7 +21,10 @@ export function join(routes: Routes, { desk: { access, findVm }, gate }: HttpPar
   );
   routes.post(
     "/api/v1/join",
-    { schema: { tags, body: JoinBody, response: { 200: JoinAnswer, "4xx": ErrorAnswer } } },
+    {
+      schema: { tags, body: JoinBody, response: { 200: JoinAnswer, "4xx": ErrorAnswer } },
+      onRequest: askNobody(gate),
+    },
     async ({ body, id, ip }) =>
       render(
         await join.join(
@@ -38,7 +41,10 @@ export function join(routes: Routes, { desk: { access, findVm }, gate }: HttpPar
   );
   routes.post(
     "/api/v1/vms/:vm_id/token",
-    { schema: { tags, params: VmPath, body: RenewBody, response: { 200: JoinAnswer, "4xx": ErrorAnswer } } },
+    {
+      schema: { tags, params: VmPath, body: RenewBody, response: { 200: JoinAnswer, "4xx": ErrorAnswer } },
+      onRequest: askNobody(gate),
+    },
     async ({ params, body, id, ip }) =>
       render(
         await join.renew(
