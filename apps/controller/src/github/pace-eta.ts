@@ -15,7 +15,7 @@ const minuteMs = 60_000;
 /**
  * Milliseconds until the turn of who has so many before it, if GitHub goes on as it does now. The pace grows while the
  * line is served, so a division by today's pace is too long for whoever stands far behind: for the last of a thousand
- * it said 500 s at the start (406 in truth), and 1,000 s after a limit had halved the pace (580).
+ * it said 500 s at 120 a minute (405 in truth), and 1,060 s after a limit had halved the pace (603).
  */
 export function etaOf(view: PaceView, ahead: number): number {
   const { openInMs, perMinuteMax, stepUp } = view;
