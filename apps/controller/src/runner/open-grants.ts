@@ -23,6 +23,8 @@ export interface AppSpec {
   installationId?: number;
   /** The newest first. */
   keys(): Promise<readonly AppKey[]>;
+  /** For one request to GitHub with all that belongs to it; default 15 s. */
+  timeoutMs?: number;
   perMinuteStart?: number;
   perMinuteMax?: number;
 }
@@ -81,7 +83,12 @@ export function openGrants(settings: GrantsSettings): OpenGrants {
     const app = createGithubApp({
       id: spec.id,
       appId: spec.appId,
-      wire: createGithubWire({ apiUrl: spec.apiUrl, signal, onAnswer: (answer) => pace.hear(answer) }),
+      wire: createGithubWire({
+        apiUrl: spec.apiUrl,
+        signal,
+        ...(spec.timeoutMs === undefined ? {} : { timeoutMs: spec.timeoutMs }),
+        onAnswer: (answer) => pace.hear(answer),
+      }),
       keys: spec.keys,
       installations: createInstallations(store, spec.id, spec.installationId),
       pace,
