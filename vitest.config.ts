@@ -6,6 +6,7 @@ export default defineConfig({
   ssr: { resolve: { conditions: ["mig-source"], externalConditions: ["mig-source"] } },
   test: {
     include: ["packages/*/{src,tests}/**/*.test.ts", "apps/*/{src,tests}/**/*.test.ts", "tests/**/*.test.ts"],
+    globalSetup: ["tests/lib/run-dir.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: 2,

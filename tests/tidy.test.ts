@@ -35,6 +35,7 @@ const order: Record<string, readonly (readonly string[])[]> = {
     ["session"],
     ["life"],
     ["join", "boot", "runner", "jobs", "heartbeat", "shutdown"],
+    ["identity"],
     ["events", "commands", "audit"],
     ["context"],
     ["bus", "github", "secrets"],

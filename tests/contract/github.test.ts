@@ -13,6 +13,7 @@ import { findRunner, listRunners } from "../../apps/controller/src/github/list-r
 import { type OpenGrants, openGrants } from "../../apps/controller/src/runner/open-grants.ts";
 import { createSealer } from "../../apps/controller/src/runner/seal.ts";
 import { openStore, type Store } from "../../apps/controller/src/store/open-store.ts";
+import { furnish } from "../../apps/controller/tests/pglite-template.ts";
 import { readClientRoutes } from "./client-routes.ts";
 import { readDescription } from "./description.ts";
 import { tryEveryRoute } from "./every-route.ts";
@@ -40,6 +41,7 @@ let store: Store;
 
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "mig-contract-"));
+  await furnish(dataDir);
   store = await openStore({ dataDir });
 });
 afterAll(async () => {

@@ -11,6 +11,7 @@ import {
   type RunnerOptions,
   startGithub,
 } from "@mig/sandbox";
+import { furnish } from "../../apps/controller/tests/pglite-template.ts";
 import { type Spawned, spawnAgent, spawnProgram, stopAll } from "./spawn.ts";
 
 /**
@@ -59,6 +60,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
   const dir = await mkdtemp(join(tmpdir(), "mig-house-"));
   const key = createAppKey();
   const github = await startGithub({ publicKeyPem: key.publicKeyPem, pollMs: 1_000, sessionTtlMs: 1_000 });
+  if (options.databaseUrl === undefined) await furnish(join(dir, "data"));
   const port = await freePort();
   const grpcPort = await freePort();
   const keyPath = join(dir, "app.pem");

@@ -424,6 +424,7 @@ export class AgentSide {
   #starting: (() => void) | undefined;
 
   #startRunner({ commandId, runner }: Effect & { do: "start_runner" }): void {
+    if (commandId === undefined) throw new Error("Nobody here was told to look for a grant in metadata.");
     must(this.#runner?.alive !== true, "T1", () => "a second runner is started beside a first");
     this.started.set(commandId, (this.started.get(commandId) ?? 0) + 1);
     must(this.started.get(commandId) === 1, "C1", () => `${commandId} started two runners`);

@@ -2,6 +2,8 @@ import type { Log } from "@mig/kit";
 import { assertLimits, maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { Config } from "./config/config.ts";
 import { openGithub } from "./controller/open-github.ts";
+import { openIdentity } from "./controller/open-identity.ts";
+import type { Access } from "./listen/access.ts";
 import type { HttpDesk } from "./listen/http/http-app.ts";
 import { type Listeners, startListeners } from "./listen/listeners.ts";
 import { createRunnerInventory } from "./runner/inventory-list.ts";
@@ -14,7 +16,12 @@ import { openStore } from "./store/open-store.ts";
  * aborts; then it takes no new connection, sends the streams away, spread over time, finishes what is under way and
  * closes the store. The answer is the process's exit code.
  */
-export async function runController(config: Config, log: Log, signal: AbortSignal): Promise<number> {
+export async function runController(
+  config: Config,
+  log: Log,
+  signal: AbortSignal,
+  tell: (text: string) => void = (text) => void process.stderr.write(text),
+): Promise<number> {
   assertLimits();
   const end = new AbortController();
   log.info(
@@ -32,6 +39,20 @@ export async function runController(config: Config, log: Log, signal: AbortSigna
     registrationsMax: 3,
   };
   const github = await openGithub({ config, store, registry, rules, log, signal: end.signal });
+  const { sealer } = github;
+  const identity =
+    sealer === undefined
+      ? undefined
+      : await openIdentity({
+          store,
+          sealer,
+          registry,
+          poolOf: github.directory.poolOf,
+          log,
+          signal: end.signal,
+        });
+  if (identity !== undefined && config.mode === "normal" && config.tokens?.operator === undefined)
+    await showFirstKey(identity.access, tell);
   const opened = openDesk({
     store,
     registry,
@@ -54,6 +75,7 @@ export async function runController(config: Config, log: Log, signal: AbortSigna
       ...opened.desk,
       ...maybe("directory", github.desk),
       ...maybe("inventory", inventory),
+      ...maybe("access", identity?.access),
     };
     let stopping = false;
     const health = { isReady: () => !stopping, isStoreReachable: () => store.isReachable() };
@@ -70,9 +92,22 @@ export async function runController(config: Config, log: Log, signal: AbortSigna
     await listeners?.close(config.shutdownGraceMs);
     end.abort();
     await opened[Symbol.asyncDispose]();
+    await identity?.close();
     await github.close();
   }
   return 0;
+}
+
+/** A fleet without any key would be nobody's: the first start makes one and shows it, this once. */
+async function showFirstKey({ apiKeys }: Access, tell: (text: string) => void): Promise<void> {
+  const text = await apiKeys.createFirst({ orgId: "-", actor: "controller", action: "key.create" });
+  if (text === undefined) return;
+  tell(`The first API key of this controller, an administrator's. It is shown this once and kept nowhere:
+
+  ${text}
+
+Make keys for people and programs with it (migctl keys create), then revoke it.
+`);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -9,11 +9,14 @@ import { readInvocation } from "../src/config/env.ts";
 import { showProblems } from "../src/config/show.ts";
 import { runController } from "../src/controller.ts";
 import { call, type Reply } from "./open-test-listeners.ts";
+import { furnish } from "./pglite-template.ts";
 
 export interface TestController {
   url: string;
   dir: string;
   lines: Unknown[];
+  /** What it says to the person who starts it. */
+  told: string[];
   api(method: string, path: string, json?: object, headers?: Record<string, string>): Promise<Reply>;
   stop(): Promise<void>;
 }
@@ -31,6 +34,7 @@ export async function startController(
   { flags = ["--dev"], databaseUrl, atEnd = onTestFinished }: ControllerOptions = {},
 ): Promise<TestController> {
   const dir = await mkdtemp(join(tmpdir(), "mig-directory-"));
+  if (databaseUrl === undefined) await furnish(join(dir, "data"));
   const file = join(dir, "mig.yaml");
   await writeFile(file, JSON.stringify(yaml));
   const outcome = buildConfig(
@@ -50,11 +54,14 @@ export async function startController(
     format: "json",
     write: (line) => void lines.push(asObject(JSON.parse(line)) ?? {}),
   });
+  const told: string[] = [];
   const stop = new AbortController();
   let failure: unknown;
-  const run = runController(outcome.config, log, stop.signal).catch((error: unknown) => {
-    failure = error;
-  });
+  const run = runController(outcome.config, log, stop.signal, (text) => void told.push(text)).catch(
+    (error: unknown) => {
+      failure = error;
+    },
+  );
   const end = async (): Promise<void> => {
     stop.abort();
     await run;
@@ -75,6 +82,7 @@ export async function startController(
     url,
     dir,
     lines,
+    told,
     api: (method, path, json, headers = {}) =>
       call(`${url}/api/v1/${path}`, { method, headers, ...(json === undefined ? {} : { json }) }),
     stop: end,

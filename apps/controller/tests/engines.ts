@@ -5,6 +5,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { describe } from "vitest";
 import { openStore, type Store } from "../src/store/open-store.ts";
+import { furnish } from "./pglite-template.ts";
 
 /** Which databases the store's tests run on. A server is used when it answers; `.ci/run` demands that it does. */
 const serverUrl = process.env["MIG_TEST_DATABASE_URL"] ?? "postgres://postgres@127.0.0.1:5432/postgres";
@@ -21,6 +22,7 @@ const pglite: Engine = {
   available: true,
   async create() {
     const dataDir = await mkdtemp(join(tmpdir(), "mig-store-"));
+    await furnish(dataDir);
     return { open: () => openStore({ dataDir }), drop: () => rm(dataDir, { recursive: true, force: true }) };
   },
 };

@@ -118,8 +118,7 @@ describeOnEngines("a crowd that wants grants", (engine) => {
       expect(mostWithin(at, windowMs)).toBeLessThanOrEqual((perMinute * windowMs) / 60_000 + burstMax);
     // Pools take turns while they have somebody waiting, however long their lines are.
     expect(jain(await servedWhileAllWait())).toBeGreaterThanOrEqual(0.95);
-    // Who waits is told when. How true that is, is not asserted: measured by made_at, a third to two thirds of the hints
-    // of 3 s and more were off by over 20 % (sleeping until the hint hides those that are too long).
+    // Who waits is told when; how true that is, grants-eta.test.ts holds.
     const later = told.filter(({ nth, etaMs }) => nth > 0 && etaMs >= 3_000);
     expect(later.length).toBeGreaterThan(vms.length / 10);
   }, 90_000);

@@ -10,6 +10,7 @@ import { startListeners } from "../src/listen/listeners.ts";
 import type { Desk } from "../src/session/desk.ts";
 import { openStore } from "../src/store/open-store.ts";
 import { openTestDesk, type TestDesk } from "./open-test-desk.ts";
+import { furnish } from "./pglite-template.ts";
 
 export interface TestListeners extends AsyncDisposable {
   url: string;
@@ -40,6 +41,7 @@ export async function openTestListeners({
   const ports = ["--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--data-dir", dataDir];
   const outcome = buildConfig(readInvocation([...ports, ...flags], {}));
   if (!outcome.ok) throw new Error(showProblems(outcome.problems));
+  await furnish(join(root, "store"));
   const store = await openStore({ dataDir: join(root, "store") });
   const real = openTestDesk(store);
   const health = { isReady: true, isStoreReachable: true };
@@ -90,7 +92,10 @@ export async function call(url: string, init: RequestInit & { json?: unknown } =
           body: JSON.stringify(json),
         }),
   });
-  const text = await response.text();
+  // A stream of events does not end: its head is all that is asked for.
+  const isEndless = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
+  if (isEndless) await response.body?.cancel();
+  const text = isEndless ? "" : await response.text();
   return {
     status: response.status,
     headers: response.headers,

@@ -18,6 +18,7 @@ import { expect, it, onTestFinished, vi } from "vitest";
 import { openSecrets } from "../src/secrets/open-secrets.ts";
 import { SecretValue } from "../src/secrets/secret-value.ts";
 import { openStore } from "../src/store/open-store.ts";
+import { furnish } from "./pglite-template.ts";
 import { closing, makeDirectory, makeRsaPem } from "./secrets-lab.ts";
 
 /** A value that occurs nowhere else, with all that a secret may be written as by whoever leaks it. */
@@ -108,6 +109,7 @@ it("nothing secret is in any log line, error, status or row after every store ha
   vault.importKey("app", pem);
   const kubernetes = closing(await startKubernetesApi({ token: textOf("k8sToken") }));
   kubernetes.put("mig", "app", { key: textOf("k8s") });
+  await furnish(directory);
   const store = await openStore({ dataDir: directory });
   onTestFinished(async () => store[Symbol.asyncDispose]());
 

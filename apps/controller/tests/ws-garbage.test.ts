@@ -115,8 +115,12 @@ describe("W1: a handshake that is none is answered like any other request", () =
       edge.route(request, socket as Socket, first, (raw, response) =>
         edge.accept(raw, response, {
           vmId: "vm-1",
-          recheck: async () => {
-            if (isOver) throw new MigError("unauthenticated", "the token has expired");
+          standing: {
+            own: (said) => said,
+            recheck: async () => {
+              if (isOver) throw new MigError("unauthenticated", "the token was revoked");
+              return undefined;
+            },
           },
         }),
       ),

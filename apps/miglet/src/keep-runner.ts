@@ -31,7 +31,13 @@ import { drainRunner, type Verdict } from "./shutdown/drain.ts";
  */
 export interface RunnerKeeper {
   find(): Promise<FoundRunner | undefined>;
-  start(commandId: string, runner: RunnerIdentity, material: RunnerMaterial, pin: RunnerPin): void;
+  /** Without a command: by a grant of metadata. */
+  start(
+    commandId: string | undefined,
+    runner: RunnerIdentity,
+    material: RunnerMaterial,
+    pin: RunnerPin,
+  ): void;
   drain(verdict: Verdict): void;
   interrupt(): void;
   kill(): void;
@@ -159,7 +165,7 @@ export function createRunnerKeeper({
   }
 
   async function register(
-    commandId: string,
+    commandId: string | undefined,
     identity: RunnerIdentity,
     material: RunnerMaterial,
     pin: RunnerPin,
@@ -190,7 +196,10 @@ export function createRunnerKeeper({
     const known: RunnerIdentity = { ...identity, ...configured };
     const jit = material.kind === "jit" ? { jitConfig: material.jitConfig } : {};
     await retirePlace(installed.dir);
-    runner = await startRunner({ ...supervision(installed, known), ...jit, commandId }, listener);
+    runner = await startRunner(
+      { ...supervision(installed, known), ...jit, ...maybe("commandId", commandId) },
+      listener,
+    );
     if (signal.aborted) stopNow(runner);
     feed({ on: "runner_started", runner: known });
   }

@@ -34,6 +34,11 @@ const command = (type: string, parameters: JsonObject = {}): Input & { on: "comm
 };
 const grant = { registration_token: "t", runner_url: "https://github.test/acme", runner_name: "r-1" };
 const job = { jobId: "build", runId: "7" };
+const byMetadata: Rules = { ...rules, fromMetadataMs: 15_000 };
+const inMetadata = (id: string, parameters: JsonObject = grant): Input => ({
+  on: "grant_read",
+  grant: { is: "found", id, parameters },
+});
 const exit = { meaning: "done", ranJob: true, message: "It ended." } as const;
 const observed = (observation: (Input & { on: "observed" })["observation"]): Input => ({
   on: "observed",
@@ -126,6 +131,11 @@ const inputs: (() => Input)[] = [
   () => command("set_log_level", { level: "debug" }),
   () => command("update_config", { heartbeat_interval: "30s", log_level: "warn" }),
   () => command("dance"),
+  () => inMetadata("g-1"),
+  () => inMetadata("g-2", { jit_config: "e30=" }),
+  () => inMetadata("g-3", {}),
+  () => ({ on: "grant_read", grant: { is: "absent" } }),
+  () => ({ on: "grant_read", grant: { is: "bad", message: "It is no token." } }),
   () => ({ on: "runner_started", runner: { name: "r-1", id: 7, labels: [] } }),
   () => failedTry,
   () => ({ ...failedTry, isRetryable: false }),
@@ -157,9 +167,20 @@ const inputs: (() => Input)[] = [
   () => ({ on: "flushed" }),
   () => ({ on: "last_words_said" }),
   ...[1, 2, 3].map((count) => (): Input => ({ on: "signal", count, exitCode: 143 })),
-  ...(["alone", "retry", "listen", "idle", "lifetime", "force", "kill", "gone", "drain_again"] as const).map(
-    (timer) => (): Input => ({ on: "timer", timer }),
-  ),
+  ...(
+    [
+      "alone",
+      "retry",
+      "metadata",
+      "listen",
+      "idle",
+      "lifetime",
+      "force",
+      "kill",
+      "gone",
+      "drain_again",
+    ] as const
+  ).map((timer) => (): Input => ({ on: "timer", timer })),
 ];
 
 const forceful = (input: Input): boolean =>
@@ -170,6 +191,7 @@ const forceful = (input: Input): boolean =>
 /** What must hold at each step, whatever comes. */
 class Watch {
   readonly #open = new Set<string>();
+  readonly #grants = new Set<string>();
   #runnerIsOurs = false;
   #ended = false;
 
@@ -186,6 +208,19 @@ class Watch {
     if (input?.on === "command") this.#open.add(input.command.id);
     if (input?.on === "runner_failed" || input?.on === "runner_exited") this.#runnerIsOurs = false;
     for (const effect of effects) this.#lookAt(effect, input);
+    const isByGrant = effects.some(({ do: what }) => what === "start_runner") && input?.on === "grant_read";
+    if (isByGrant && input.grant.is === "found") {
+      expect(before?.rules.fromMetadataMs, "metadata is for those who were told to look there").toBeDefined();
+      expect(this.#grants.size === 0 || before?.usedGrant !== input.grant.id, "a used grant is left").toBe(
+        true,
+      );
+      this.#grants.add(input.grant.id);
+    }
+    if (before !== undefined && before.at === "ready" && state.at === "ready" && input?.on === "grant_read")
+      expect(
+        effects.some((effect) => effect.do === "set_timer" && effect.timer === "metadata"),
+        "one who waits for a grant looks again",
+      ).toBe(before.rules.fromMetadataMs !== undefined);
     const owed = "owed" in state ? state.owed.map(({ id }) => id) : [];
     const registers =
       state.at === "registering_runner" && state.commandId !== undefined ? [state.commandId] : [];
@@ -214,18 +249,19 @@ describe("every input in every state", () => {
   for (const [name, way] of Object.entries(ways)) {
     it(name, () => {
       expect(live(way()).state.at).toBe(name.split(",")[0]);
-      for (const make of inputs) {
-        const watch = new Watch();
-        const first = begin(newborn, rules);
-        watch.look(undefined, undefined, first.state, first.effects);
-        let { state } = first;
-        for (const input of [...way(), make()]) {
-          if (state.at === "shutting_down" && state.phase === "over") break;
-          const next = step(state, input);
-          watch.look(state, input, next.state, next.effects);
-          state = next.state;
+      for (const by of [rules, byMetadata])
+        for (const make of inputs) {
+          const watch = new Watch();
+          const first = begin(newborn, by);
+          watch.look(undefined, undefined, first.state, first.effects);
+          let { state } = first;
+          for (const input of [...way(), make()]) {
+            if (state.at === "shutting_down" && state.phase === "over") break;
+            const next = step(state, input);
+            watch.look(state, input, next.state, next.effects);
+            state = next.state;
+          }
         }
-      }
     });
   }
   it("is reached: the ways above lead into all nine", () => {
@@ -246,40 +282,117 @@ it("holds in any order of anything, also after a restart", () => {
     interrupted: fc.subarray(["register_runner", "drain", "shutdown", "update_config"]),
   });
   fc.assert(
-    fc.property(found, fc.array(anyInput, { maxLength: 40 }), fc.boolean(), (was, picks, reuse) => {
-      const interrupted = was.interrupted.map((type) => ({ id: `old-${type}`, type }));
-      const first = begin(
-        {
-          ...newborn,
-          ...was,
-          interrupted,
-          ...(was.hasRunner
-            ? {
-                runner: {
-                  identity: { name: "r-0", labels: [] },
-                  listened: was.listened,
-                  isBusy: was.isBusy,
-                  commandId: "old-register_runner",
-                },
-              }
-            : {}),
-          ...(was.hasJob ? { job } : {}),
-        },
-        { ...rules, reuse },
-      );
-      const watch = new Watch(interrupted);
-      watch.look(undefined, undefined, first.state, first.effects);
-      let { state } = first;
-      for (const pick of picks) {
-        const input = inputs[pick]?.();
-        if (input === undefined || (state.at === "shutting_down" && state.phase === "over")) break;
-        const next = step(state, input);
-        watch.look(state, input, next.state, next.effects);
-        state = next.state;
-      }
-    }),
+    fc.property(
+      found,
+      fc.array(anyInput, { maxLength: 40 }),
+      fc.boolean(),
+      fc.boolean(),
+      (was, picks, reuse, looks) => {
+        const interrupted = was.interrupted.map((type) => ({ id: `old-${type}`, type }));
+        const first = begin(
+          {
+            ...newborn,
+            ...was,
+            interrupted,
+            ...(was.hasRunner
+              ? {
+                  runner: {
+                    identity: { name: "r-0", labels: [] },
+                    listened: was.listened,
+                    isBusy: was.isBusy,
+                    commandId: "old-register_runner",
+                  },
+                }
+              : {}),
+            ...(was.hasJob ? { job } : {}),
+          },
+          { ...(looks ? byMetadata : rules), reuse },
+        );
+        const watch = new Watch(interrupted);
+        watch.look(undefined, undefined, first.state, first.effects);
+        let { state } = first;
+        for (const pick of picks) {
+          const input = inputs[pick]?.();
+          if (input === undefined || (state.at === "shutting_down" && state.phase === "over")) break;
+          const next = step(state, input);
+          watch.look(state, input, next.state, next.effects);
+          state = next.state;
+        }
+      },
+    ),
     { numRuns: 3_000 },
   );
+});
+
+describe("a grant in the instance's metadata", () => {
+  const again: Effect = { do: "set_timer", timer: "metadata", afterMs: 15_000 };
+  const liveBy = (inputs: readonly Input[]) => live(inputs, newborn, byMetadata);
+
+  it("is looked for as soon as the controller is waited for, and not by others", () => {
+    expect(liveBy([{ on: "checked" }]).last).toContainEqual({ do: "read_grant" });
+    expect(liveBy([{ on: "checked" }, { on: "announced" }]).last).toContainEqual({ do: "read_grant" });
+    expect(live(ready).effects).not.toContainEqual({ do: "read_grant" });
+    expect(live([...ready, inMetadata("g-1")]).state.at).toBe("ready");
+  });
+  it("registers a runner, of which no command gets a result", () => {
+    const life = liveBy([...ready, inMetadata("g-1")]);
+    expect(life.state).toMatchObject({ at: "registering_runner", usedGrant: "g-1", runner: { name: "r-1" } });
+    expect(life.state).not.toHaveProperty("commandId");
+    expect(life.last).toContainEqual({
+      do: "remember",
+      change: { said: undefined, usedGrant: "g-1", state: "registering_runner" },
+    });
+    const listens = liveBy([...ready, inMetadata("g-1"), observed({ kind: "listening" })]);
+    expect(listens.state.at).toBe("idle");
+    expect(listens.emitted).toContain("runner_registered");
+    expect(listens.finished).toEqual([]);
+  });
+  it("stands in for a controller that does not answer at boot", () => {
+    const found: Input[] = [{ on: "checked" }, inMetadata("g-1")];
+    expect(liveBy(found).state.at).toBe("ready");
+    expect(liveBy(found).last).toContainEqual({ do: "read_grant" });
+    const begun = liveBy([...found, inMetadata("g-1"), { on: "announced" }, { on: "timer", timer: "alone" }]);
+    expect(begun.state.at).toBe("registering_runner");
+  });
+  it("that is not there yet is looked for again", () => {
+    const absent: Input = { on: "grant_read", grant: { is: "absent" } };
+    expect(liveBy([...ready, absent]).last).toEqual([again]);
+    const later = liveBy([...ready, absent, { on: "timer", timer: "metadata" }]);
+    expect(later.last).toEqual([{ do: "read_grant" }]);
+  });
+  it("that is wrong is told once, until it is another", () => {
+    const bad = (message: string): Input => ({ on: "grant_read", grant: { is: "bad", message } });
+    const told = liveBy([
+      ...ready,
+      bad("a"),
+      bad("a"),
+      bad("b"),
+      inMetadata("g-1", {}),
+      inMetadata("g-2", {}),
+    ]);
+    expect(told.emitted.filter((type) => type === "error")).toHaveLength(3);
+    expect(told.last).toEqual([again]);
+  });
+  it("is used once: after a failure another one is waited for, and the third failure is the last", () => {
+    const retry: Input = { on: "timer", timer: "retry" };
+    const failed = [...ready, inMetadata("g-1"), failedTry, retry];
+    expect(liveBy(failed).state.at).toBe("ready");
+    expect(liveBy([...failed, inMetadata("g-1")]).last).toEqual([again]);
+    const third = [...failed, inMetadata("g-2"), failedTry, retry, inMetadata("g-3"), failedTry];
+    expect(liveBy(third).state).toMatchObject({ at: "error", exitCode: 5 });
+    const reborn = begin({ ...newborn, resumed: true, lastState: "ready", usedGrant: "g-1" }, byMetadata);
+    expect(step(reborn.state, inMetadata("g-1")).state.at).toBe("ready");
+    expect(step(reborn.state, inMetadata("g-2")).state.at).toBe("registering_runner");
+  });
+  it("loses against a command that was there first, and wins against one that comes later", () => {
+    const first = command("register_runner", grant);
+    const late = liveBy([...ready, first, inMetadata("g-1")]);
+    expect(late.state).toMatchObject({ at: "registering_runner", commandId: first.command.id });
+    expect(late.last).toEqual([]);
+    expect(liveBy([...ready, inMetadata("g-1"), command("register_runner", grant)]).does("refuse")).toBe(
+      true,
+    );
+  });
 });
 
 describe("a life", () => {
@@ -323,6 +436,24 @@ describe("a life", () => {
     const thrice = live([...registering(), failedTry, ...again(), ...again()]);
     expect(thrice.state).toMatchObject({ at: "error", exitCode: 5 });
     expect(thrice.finished.map(({ outcome }) => outcome.success)).toEqual([false, false, false]);
+  });
+  it("with reuse counts failures from the last runner that listened", () => {
+    const retry: Input = { on: "timer", timer: "retry" };
+    const fails = (): Input[] => [command("register_runner", grant), failedTry, retry];
+    const works = (): Input[] => [
+      command("register_runner", grant),
+      observed({ kind: "listening" }),
+      started,
+      completed,
+      { on: "runner_exited", exit },
+    ];
+    const long = [...ready, ...fails(), ...fails(), ...works(), ...fails(), ...fails(), ...works()];
+    expect(live(long, newborn, { ...rules, reuse: true }).state).toMatchObject({
+      at: "ready",
+      failedRegistrations: 0,
+    });
+    const began = [...ready, ...fails(), command("register_runner", grant), started];
+    expect(live(began).state).toMatchObject({ at: "job_running", failedRegistrations: 0 });
   });
   it("a runner that crashes with its job closes the job, says runner_crashed and ends with 6", () => {
     const life = live([

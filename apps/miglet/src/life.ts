@@ -9,6 +9,7 @@ import {
   lonely,
   tellError,
 } from "./life/endings.ts";
+import { onGrantRead, takesGrants } from "./life/metadata-grant.ts";
 import { obey } from "./life/obey.ts";
 import {
   onDrained,
@@ -18,7 +19,7 @@ import {
   onRunnerExited,
   onRunnerFailed,
 } from "./life/runner-news.ts";
-import { errorData, finish, go, stay, watchTime } from "./life/steps.ts";
+import { errorData, finish, go, lookForGrant, stay, watchTime } from "./life/steps.ts";
 import type { Effect, Initializing, Input, Problem, ShuttingDown, State, Step, Timer } from "./life/words.ts";
 import type { Refusal } from "./link/link.ts";
 
@@ -28,8 +29,9 @@ import type { Refusal } from "./link/link.ts";
  * initializing            The settings are read and the memory is open; the prerequisites are being checked. All
  *                         well: `vm_started`. One is missing: error.
  * waiting_for_controller  `vm_started` waits in the outbox. Its acknowledgement makes the agent ready.
- * ready                   The channel is open or opening; the controller sees "ready" and sends register_runner. An
- *                         agent that the controller forbids, or that stays alone for too long, ends: error.
+ *                         With `token_source: metadata` a grant that lies there does so too, without the controller.
+ * ready                   The channel is open or opening; the controller sees "ready" and sends register_runner, or a
+ *                         grant is found in the instance's metadata (life/metadata-grant.ts). An agent that the controller forbids, or that stays alone for too long, ends: error.
  * registering_runner      The runner is being configured and started. It listens: idle. It failed: said as the result
  *                         of the command; after a pause ready again, for a fresh grant; the third time, error.
  * idle                    The Listener listens. From here on GitHub, not the controller, decides when a job comes.
@@ -94,6 +96,8 @@ function decide(state: State, input: Input): Step {
       return onRefused(state, input.refusal);
     case "command":
       return obey(state, input.command);
+    case "grant_read":
+      return onGrantRead(state, input.grant);
     case "runner_started":
       if (state.at !== "registering_runner" || state.phase !== "working") return stay(state);
       return stay(
@@ -151,6 +155,7 @@ function onChecked(state: Initializing, problem: Problem | undefined): Step {
     { do: "announce" },
     ...lonely(state.rules),
     ...watchTime(state),
+    ...lookForGrant(state.rules),
   );
 }
 
@@ -204,6 +209,8 @@ function onTimer(state: State, timer: Timer): Step {
     }
     case "retry":
       return state.at === "registering_runner" && state.phase === "pausing" ? enterReady(state) : stay(state);
+    case "metadata":
+      return takesGrants(state) ? stay(state, ...lookForGrant(state.rules)) : stay(state);
     case "listen":
       // Given up as a drain gives up: it may have taken a job in this moment, and nobody has ordered to stop that.
       if (state.at !== "registering_runner" || state.phase !== "working") return stay(state);

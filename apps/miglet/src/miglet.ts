@@ -92,7 +92,7 @@ export async function runMiglet({
       return undefined;
     };
     const rememberedRunner = await hands.runner.find();
-    const { state: lastState, draining, job, ending } = remembered;
+    const { state: lastState, draining, job, ending, usedGrant } = remembered;
     const first = begin(
       {
         resumed: memory.resumed,
@@ -103,6 +103,7 @@ export async function runMiglet({
         ...maybe("ending", ending),
         ...maybe("runner", rememberedRunner),
         ...maybe("job", job),
+        ...maybe("usedGrant", usedGrant),
       },
       state.rules,
     );
@@ -157,6 +158,9 @@ function carriedAtFirst(
     aloneMs: settings["controller.give_up_after"],
     idleMs: settings["limits.idle_timeout"],
     ...maybe("lifetimeLeftMs", lifetimeLeftMs),
+    ...(settings["github.token_source"] === "metadata"
+      ? { fromMetadataMs: settings["github.metadata_interval"] }
+      : {}),
   };
   return { rules, failedRegistrations: 0, linked: false };
 }

@@ -4,6 +4,7 @@ import { systemClock } from "@mig/kit";
 import { type EventType, type JsonObject, maybe, PRODUCT_VERSION, readText } from "@mig/protocol";
 import { type CloudFacts, describeCloud } from "./boot/cloud-facts.ts";
 import { passPrerequisites } from "./boot/pass-prerequisites.ts";
+import { createGrantReader } from "./boot/read-grant.ts";
 import type { Hands } from "./hands.ts";
 import type { Effect, Input, Timer } from "./life/words.ts";
 import { sayLastWords } from "./shutdown/last-words.ts";
@@ -18,6 +19,7 @@ export type Perform = (effect: Effect) => Promise<number | undefined>;
 export function createPerform(hands: Hands): Perform {
   const { settings, memory, link, outbox, inbox, pulse, runner, log, feed } = hands;
   const timers = new Map<Timer, () => void>();
+  const readGrant = createGrantReader(hands);
   const flushMs = settings["shutdown.flush_timeout"];
 
   /** However it ends, the life must go on. */
@@ -58,6 +60,12 @@ export function createPerform(hands: Hands): Perform {
         return;
       case "send_events":
         outbox.wake();
+        return;
+      case "read_grant":
+        readGrant().then(
+          (grant) => feed({ on: "grant_read", grant }),
+          (error: unknown) => feed({ on: "grant_read", grant: { is: "bad", message: String(error) } }),
+        );
         return;
       case "emit": {
         const { seq } = await outbox.append(effect.type, complete(effect.type, effect.data, hands.facts));

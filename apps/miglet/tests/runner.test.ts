@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { pause, waitFor } from "@mig/kit";
 import { installRunner } from "@mig/sandbox";
@@ -42,6 +42,23 @@ test("a job is seen from its assignment to its end, identified by the hook, and 
   });
   expect(watched.seen[4]).toMatchObject({ result: "succeeded" });
   expect(watched.exits[0]).toMatchObject({ meaning: "done", exitCode: 0, ranJob: true });
+});
+
+test("an agent that lives on has none of the files of a runner that has ended, whoever still looks at it", async () => {
+  const open = async (): Promise<string[]> => {
+    const links = (await readdir("/proc/self/fd")).map((fd) =>
+      readlink(`/proc/self/fd/${fd}`).catch(() => ""),
+    );
+    return (await Promise.all(links)).filter((path) => path.startsWith(`${lab.folder}/`));
+  };
+  const watched = await lab.start(await lab.register());
+  await listening(watched);
+  await waitFor("its files to be read", async () => (await open()).length >= 3);
+  await lab.github.queueJob({ overrides: { durationMs: 50 } });
+  await waitFor("the end", () => watched.exits.length === 1);
+  await waitFor("its files to be closed", async () => (await open()).length === 0);
+  await watched.runner.checkFacts();
+  expect(await open()).toEqual([]);
 });
 
 test("the job sees nothing of the agent's environment and the token is in no argv or file", async () => {

@@ -217,6 +217,19 @@ test("go-away is told, its hint is kept, and the link comes back", async () => {
   expect(seen.goAways).toMatchObject([{ reason: "shutting_down" }]);
 });
 
+test("a token that has ended is no refusal when it was said before: the link comes back", async () => {
+  const lab = keep(await startWsLab());
+  const seen = choose(lab.endpoint);
+  await waitFor("the link", () => seen.ups.length === 1);
+  lab.streams[0]?.say({
+    kind: "go_away",
+    goAway: { reason: "token_expired", reconnectAfterMs: 0, deadlineMs: 0 },
+  });
+  lab.streams[0]?.close(4401, "token_expired");
+  await waitFor("the next link", () => seen.ups.length === 2);
+  expect(seen.refusals).toEqual([]);
+});
+
 test("one that refuses the connect is heard", async () => {
   const lab = keep(
     await startWsLab((message, stream) => {

@@ -1,3 +1,17 @@
+export {
+  type AccessObject,
+  type Action,
+  accessTable,
+  actions,
+  type Caller,
+  judgeAccess,
+  type OperatorRole,
+  operatorRoles,
+  type Party,
+  parties,
+  type Reach,
+  type Verdict,
+} from "./access.ts";
 export { type AgentState, agentMoves, agentStates, isAgentState, mayMove } from "./agent-state.ts";
 export {
   type CommandInput,

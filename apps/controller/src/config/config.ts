@@ -29,8 +29,11 @@ export interface Config {
   /** Absolute. */
   dataDir: string;
   databaseUrl: Secret | undefined;
-  /** Undefined in sample and dev mode: nobody is asked. */
-  tokens: { agent: Secret; operator: Secret } | undefined;
+  /**
+   * Bearer tokens from files: the one that all agents share, and an administrator's. Either may be absent: VMs join and
+   * operators have API keys. Undefined in sample and dev mode: nobody is asked.
+   */
+  tokens: { agent: Secret | undefined; operator: Secret | undefined } | undefined;
   registrationToken: Secret;
   /** The one App of `github.app_id`; it is among `apps` too. */
   github: GitHubConfig | undefined;
@@ -51,7 +54,18 @@ export interface Config {
   shutdownGraceMs: number;
   connectionTimeoutMs: number;
   connectionsMax: number;
+  limits: LimitsConfig;
   log: { level: LogLevel; format: "json" | "text" };
+}
+
+/** A second; a burst is five times as much. Each replica counts for itself. */
+export interface LimitsConfig {
+  connections: number;
+  vm: number;
+  pool: number;
+  org: number;
+  operator: number;
+  unknown: number;
 }
 
 export interface PaceConfig {
@@ -92,6 +106,14 @@ export function buildConfig(invocation: Invocation): Outcome {
     shutdownGraceMs: values.durationMs("shutdown_grace", { minMs: 0 }),
     connectionTimeoutMs: values.durationMs("connection_timeout", { minMs: 50 }),
     connectionsMax: values.count("connections_max") ?? 1,
+    limits: {
+      connections: values.count("limits.connections_per_second") ?? 1,
+      vm: values.count("limits.vm_per_second") ?? 1,
+      pool: values.count("limits.pool_per_second") ?? 1,
+      org: values.count("limits.org_per_second") ?? 1,
+      operator: values.count("limits.operator_per_second") ?? 1,
+      unknown: values.count("limits.unknown_per_second") ?? 1,
+    },
     log: {
       level: values.choice("log_level", logLevels) ?? "info",
       format: values.choice("log_format", ["json", "text"], mode === "normal" ? "json" : "text") ?? "json",
@@ -126,7 +148,7 @@ function demandLoopback(values: Values, { mode, listen, grpcListen }: Config): v
     values.refuse(
       name,
       `would serve ${formatAddress(address)} without authentication: ${mode} mode listens on loopback only. ` +
-        `Listen on 127.0.0.1, or leave out --${mode} and set agent_token_file and operator_token_file`,
+        `Listen on 127.0.0.1, or leave out --${mode}: VMs then join with tokens, and operators bring API keys`,
     );
   }
 }
@@ -143,15 +165,7 @@ function readTokens(values: Values, mode: Mode): Config["tokens"] {
   const agent = readSecretFile(values, "agent_token_file");
   const operator = readSecretFile(values, "operator_token_file");
   if (mode !== "normal") return undefined;
-  for (const name of ["agent_token_file", "operator_token_file"] as const) {
-    if (values.isWritten(name)) continue;
-    values.refuse(
-      name,
-      "names a file with a bearer token of at least 16 characters. To try MIG without, use --sample or --dev",
-    );
-  }
-  if (agent === undefined || operator === undefined) return undefined;
-  if (agent.matches(operator.reveal()))
+  if (agent !== undefined && operator !== undefined && agent.matches(operator.reveal()))
     values.refuse("operator_token_file", "must hold another token than agent_token_file");
   return { agent, operator };
 }

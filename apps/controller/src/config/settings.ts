@@ -54,8 +54,14 @@ export const settings = {
   },
   runner_group: { kind: "text", fallback: "default", help: "default pool: its runner group" },
   labels: { kind: "list", fallback: "self-hosted,linux,x64", help: "default pool: its labels" },
-  agent_token_file: { kind: "path", help: "holds the bearer token of the agents" },
-  operator_token_file: { kind: "path", help: "holds the bearer token of the operators" },
+  agent_token_file: {
+    kind: "path",
+    help: "holds one bearer token for all agents: for existing agents and for trying out; VMs join without it",
+  },
+  operator_token_file: {
+    kind: "path",
+    help: "holds an administrator's bearer token; without it the first start prints an API key",
+  },
   "github.api_url": { kind: "url", fallback: "https://api.github.com", help: "GitHub's REST API" },
   "github.app_id": { kind: "count", help: "the GitHub App" },
   "github.private_key_file": { kind: "path", help: "the private key of the App (PEM)" },
@@ -126,6 +132,32 @@ export const settings = {
     kind: "duration",
     fallback: "10s",
     help: "a connection that says nothing whole in it is closed",
+  },
+  "limits.connections_per_second": {
+    kind: "count",
+    fallback: "300",
+    help: "new connections on each port; more are closed before anybody is asked who they are",
+  },
+  "limits.vm_per_second": {
+    kind: "count",
+    fallback: "20",
+    help: "requests and stream messages of one VM; five times as many at once",
+  },
+  "limits.pool_per_second": {
+    kind: "count",
+    fallback: "2000",
+    help: "the same of all VMs of a pool together",
+  },
+  "limits.org_per_second": {
+    kind: "count",
+    fallback: "4000",
+    help: "the same of all VMs and operators of an organization together",
+  },
+  "limits.operator_per_second": { kind: "count", fallback: "50", help: "requests with one API key" },
+  "limits.unknown_per_second": {
+    kind: "count",
+    fallback: "300",
+    help: "requests without a good token, joins among them, from one address",
   },
   connections_max: { kind: "count", fallback: "20000", help: "connections on each port" },
   log_level: {

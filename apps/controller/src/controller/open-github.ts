@@ -3,6 +3,7 @@ import { pathToFileURL } from "node:url";
 import { type Log, pause } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import { maybe } from "@mig/protocol";
+import { recordAct } from "../audit/audit.ts";
 import type { AppConfig } from "../config/apps.ts";
 import type { Config } from "../config/config.ts";
 import { readMasterKey } from "../config/master-key.ts";
@@ -12,11 +13,13 @@ import { type Directory, openDirectory } from "../github/directory.ts";
 import { createDirectoryDesk, type DirectoryDesk } from "../github/directory-desk.ts";
 import { createFixedGrants } from "../github/fixed-grants.ts";
 import type { GrantSource } from "../github/grant-source.ts";
+import { aboutKey } from "../identity/signing-keys.ts";
 import { aboutOf } from "../runner/grant-line.ts";
 import { createDrainOrder } from "../runner/inventory-drain.ts";
 import { openSecrets, type Secrets } from "../secrets/open-secrets.ts";
 import { parseReference, parseSignerReference } from "../secrets/reference.ts";
 import type { SealedTable } from "../secrets/rewrap.ts";
+import type { Sealer } from "../secrets/sealer.ts";
 import { SecretValue } from "../secrets/secret-value.ts";
 import type { Registry } from "../session/registry.ts";
 import type { Store } from "../store/open-store.ts";
@@ -35,6 +38,8 @@ export interface OpenGithubSettings {
 export interface OpenGithub {
   source: GrantSource;
   directory: Directory;
+  /** Of the master key; undefined in sample mode, which keeps no secret. */
+  sealer: Sealer | undefined;
   /** Undefined in sample mode, which knows no GitHub. */
   desk: DirectoryDesk | undefined;
   /** Call after `signal` has aborted. */
@@ -56,7 +61,13 @@ export async function openGithub({
   const fixed = createFixedGrants(config.registrationToken.reveal());
   if (config.mode === "sample") {
     const directory = await openDirectory({ store, base, log, signal });
-    return { source: fixed, directory, desk: undefined, close: async () => directory[Symbol.asyncDispose]() };
+    return {
+      source: fixed,
+      directory,
+      sealer: undefined,
+      desk: undefined,
+      close: async () => directory[Symbol.asyncDispose](),
+    };
   }
   demandReferences(config);
   const onAlarm = (alarm: { code: string; message: string }): void =>
@@ -131,11 +142,13 @@ export async function openGithub({
     async removeKey(tx, name) {
       await secrets.db?.remove(tx, name);
     },
+    record: (tx, act) => recordAct(tx, { ...act, result: "done" }),
     keyChanged: (reference) => void readAgain(reference),
     check,
   });
   return {
     source: grants.source,
+    sealer: secrets.sealer,
     directory,
     desk,
     async close() {
@@ -152,6 +165,8 @@ const sealedGrants: SealedTable = {
   row: ["id", "vm_id", "incarnation"],
   about: ([id = "", vmId = "", incarnation = ""]) => aboutOf({ id, vmId, incarnation }),
 };
+
+const sealedKeys: SealedTable = { name: "signing_keys", row: ["kid"], about: ([kid = ""]) => aboutKey(kid) };
 
 async function openSecretStores(
   { secrets, dataDir }: Config,
@@ -175,7 +190,7 @@ async function openSecretStores(
     kubernetes,
     env,
     ...maybe("vault", vault),
-    db: { store, masterKey, tables: [sealedGrants] },
+    db: { store, masterKey, tables: [sealedGrants, sealedKeys] },
   });
 }
 

@@ -34,17 +34,32 @@ export interface ConfigOf {
 }
 export type EntryOf<K extends Kind> = Entry<ConfigOf[K]>;
 
+/** Who changes it, for the audit log. */
+export interface By {
+  readonly actor: string;
+  readonly requestId: string;
+  readonly address?: string;
+}
+
+/** What is to be recorded: `github/` does not know the audit log. */
+export interface DirectoryAct extends By {
+  readonly orgId: string;
+  readonly action: string;
+  readonly object: string;
+  readonly details: JsonObject;
+}
+
 /** What operators may ask about the directory. All promises reject with MigError. */
 export interface DirectoryDesk {
   list<K extends Kind>(
     kind: K,
-    page: { limit: number; cursor?: string },
+    page: { limit: number; cursor?: string; orgIds?: readonly string[] },
   ): Promise<{ entries: EntryOf<K>[]; nextCursor: string | null }>;
   find<K extends Kind>(kind: K, id: string): Promise<EntryOf<K>>;
-  create<K extends Kind>(kind: K, body: Unknown): Promise<EntryOf<K>>;
+  create<K extends Kind>(kind: K, body: Unknown, by: By): Promise<EntryOf<K>>;
   /** What the body leaves out stays; null goes back to the default. */
-  change<K extends Kind>(kind: K, id: string, body: Unknown): Promise<EntryOf<K>>;
-  remove(kind: Kind, id: string): Promise<void>;
+  change<K extends Kind>(kind: K, id: string, body: Unknown, by: By): Promise<EntryOf<K>>;
+  remove(kind: Kind, id: string, by: By): Promise<void>;
   check(appId: string): Promise<CheckReport>;
   /** The GitHub App that serves a pool, or why none does. */
   served(pool: PoolConfig): { app: string } | { problem: string };
@@ -61,6 +76,8 @@ export interface DirectoryDeskSettings {
   /** Seals it in the database; joins the transaction. */
   putKey(tx: Tx, name: string, pem: string): Promise<void>;
   removeKey(tx: Tx, name: string): Promise<void>;
+  /** In the transaction that does it. */
+  record(tx: Tx, act: DirectoryAct): Promise<void>;
   /** A key was written under this reference. */
   keyChanged(reference: string): void;
   check(app: AppConfig): Promise<CheckReport>;
@@ -156,10 +173,12 @@ export function createDirectoryDesk(settings: DirectoryDeskSettings): DirectoryD
   }
 
   return {
-    async list(kind, { limit, cursor }) {
+    async list(kind, { limit, cursor, orgIds }) {
       await directory.refresh();
       const after = cursor === undefined ? "" : readCursor(kind, cursor);
-      const rest = entriesOf(directory.shot(), kind).filter(({ config }) => config.id > after);
+      const rest = entriesOf(directory.shot(), kind).filter(
+        ({ config }) => config.id > after && isIn(kind, config, orgIds),
+      );
       const entries = rest.slice(0, limit);
       const last = entries.at(-1)?.config.id ?? "";
       const nextCursor = rest.length > limit ? Buffer.from(`${kind}:${last}`).toString("base64url") : null;
@@ -169,7 +188,7 @@ export function createDirectoryDesk(settings: DirectoryDeskSettings): DirectoryD
       await directory.refresh();
       return find(kind, directory.shot(), id);
     },
-    async create(kind, body) {
+    async create(kind, body, by) {
       const { given, sent } = splitKeys(kind, body);
       const id = readText(given, "id") ?? "";
       if (!isId(id))
@@ -195,10 +214,11 @@ export function createDirectoryDesk(settings: DirectoryDeskSettings): DirectoryD
           );
         const spec = await takeKeys(tx, given, sent, []);
         await insertRow(tx, kind, { id, spec, createdAtMs: nowMs, updatedAtMs: nowMs });
+        await settings.record(tx, actOf(kind, id, "create", spec, by));
       });
       return find(kind, directory.shot(), id);
     },
-    async change(kind, id, body) {
+    async change(kind, id, body, by) {
       const { given, sent } = splitKeys(kind, body);
       if (given["id"] !== undefined && given["id"] !== id)
         throw new MigError("invalid_request", "an id cannot be changed; create another and remove this one");
@@ -212,15 +232,17 @@ export function createDirectoryDesk(settings: DirectoryDeskSettings): DirectoryD
         );
         const spec = await takeKeys(tx, toJsonObject(merged), sent, changed);
         await updateRow(tx, kind, { ...row, spec, updatedAtMs: nowMs });
+        await settings.record(tx, actOf(kind, id, "change", spec, by));
       });
       for (const reference of changed) settings.keyChanged(reference);
       return find(kind, directory.shot(), id);
     },
-    async remove(kind, id) {
+    async remove(kind, id, by) {
       await change("conflict", async (tx, shot) => {
-        own(find(kind, shot, id), kind);
+        const row = own(find(kind, shot, id), kind);
         await demandUnused(tx, kind, id, shot);
         await deleteRow(tx, kind, id);
+        await settings.record(tx, actOf(kind, id, "remove", row.spec, by));
         for (const slot of kind === "github-apps" ? keySlots(id) : []) await settings.removeKey(tx, slot);
       });
     },
@@ -263,4 +285,28 @@ function readCursor(kind: Kind, cursor: string): string {
   if (!text.startsWith(`${kind}:`) || !isId(id))
     throw new MigError("invalid_request", "the cursor is not one that this list gave out");
   return id;
+}
+
+const actionNames: Record<Kind, string> = { "github-apps": "app", orgs: "org", pools: "pool" };
+
+function actOf(kind: Kind, id: string, what: string, spec: JsonObject, by: By): DirectoryAct {
+  const orgId = kind === "orgs" ? id : kind === "pools" ? (readText(spec, "org_id") ?? "-") : "-";
+  return {
+    ...by,
+    orgId,
+    action: `${actionNames[kind]}.${what}`,
+    object: `${actionNames[kind]}:${id}`,
+    details: { spec },
+  };
+}
+
+function isIn(
+  kind: Kind,
+  config: { id: string; orgId?: string },
+  orgIds: readonly string[] | undefined,
+): boolean {
+  if (orgIds === undefined) return true;
+  return kind === "orgs"
+    ? orgIds.includes(config.id)
+    : config.orgId !== undefined && orgIds.includes(config.orgId);
 }

@@ -1,10 +1,14 @@
 import { MigError } from "@mig/lifecycle";
 import { sql } from "kysely";
 import type { Store } from "../store/open-store.ts";
+import { etaOf } from "./pace-eta.ts";
 import type { GithubRefusal } from "./refusal.ts";
-import { retryAfterOf } from "./refusal.ts";
+import { clockOf, retryAfterOf } from "./refusal.ts";
 
-/** What a call costs of the pace: a write is five of GitHub's points, a read one (runner-contract §8.5). */
+/**
+ * What a call costs of the pace: a write is five of GitHub's points, a read one (runner-contract §8.5). `none` is part of
+ * a turn that was taken before; it waits for nothing but the end of a limit.
+ */
 export type Weight = "heavy" | "light" | "none";
 
 /**
@@ -20,8 +24,8 @@ export interface Pace {
   admit(weight: Weight): Promise<void>;
   /** Hears of every answer. */
   hear(answer: GithubRefusal): void;
-  /** Milliseconds until a caller who is behind `ahead` others has its turn, for whoever waits. */
-  etaMs(ahead: number): number;
+  /** As of now: milliseconds until a caller who is behind `ahead` others has its turn, whichever replica serves it. */
+  eta(): Promise<(ahead: number) => number>;
   /** Writes a minute, now. */
   perMinute(): number;
 }
@@ -41,14 +45,17 @@ export interface PaceSettings {
 const perMinuteMin = 30;
 const stepUp = 10;
 const lightShare = 0.2;
+/**
+ * Reads go before writes that wait, and push them back: a grant that has its turn looks up its group or installation on
+ * the way, and would lose the turn if that had to queue behind the turns of others. So far ahead, and no further.
+ */
+const lightAheadMs = 10_000;
 
 export function createPace(settings: PaceSettings): Pace {
   const { store, key, perMinuteStart = 120, perMinuteMax = 170, holdMs = 2_000, pause, onLimit } = settings;
   // What this replica saw last: for estimates, and so that a limit holds at once, before the row is written.
   let blockedUntilMs = 0;
-  let nextInMs = 0;
   let rate = Math.min(perMinuteStart, perMinuteMax);
-  let readAtMs = performance.now();
   let telling: Promise<void> = Promise.resolve();
 
   const refuse = (waitMs: number): never => {
@@ -65,15 +72,22 @@ export function createPace(settings: PaceSettings): Pace {
   /** Takes the next free moment, when it is near enough, and says how far it is away. */
   async function reserve(weight: Weight): Promise<{ waitMs: number; isTaken: boolean }> {
     const share = weight === "heavy" ? 1 : weight === "light" ? lightShare : 0;
+    const queued = {
+      heavy: sql`next_at`,
+      light: sql`next_at - make_interval(secs => ${lightAheadMs / 1000}::float8)`,
+      none: sql`blocked_until`,
+    }[weight];
     const { rows } = await store.transact((tx) =>
       sql<{ wait_ms: number; taken: boolean; per_minute: number }>`
         with had as (
-          select per_minute, greatest(next_at, blocked_until, clock_timestamp()) as at from github_pace where key = ${key} for update
+          select per_minute, greatest(next_at, clock_timestamp()) as next_at,
+            greatest(blocked_until, clock_timestamp(), ${queued}) as at from github_pace where key = ${key} for update
         ), taken as (
           update github_pace p set
             per_minute = case when now() - p.clean_since >= interval '1 minute' then least(p.per_minute + ${stepUp}, ${perMinuteMax}) else p.per_minute end,
             clean_since = case when now() - p.clean_since >= interval '1 minute' then now() else p.clean_since end,
-            next_at = had.at + make_interval(secs => 60.0 * ${share}::float8 / had.per_minute)
+            next_at = greatest(had.next_at, ${weight === "heavy" ? sql`had.at` : sql`had.next_at`})
+              + make_interval(secs => 60.0 * ${share}::float8 / had.per_minute)
           from had where p.key = ${key} and had.at <= clock_timestamp() + make_interval(secs => ${holdMs}::float8 / 1000)
           returning 1
         )
@@ -89,9 +103,7 @@ export function createPace(settings: PaceSettings): Pace {
       return reserve(weight);
     }
     rate = row.per_minute;
-    nextInMs = Math.max(0, row.wait_ms);
-    readAtMs = performance.now();
-    return { waitMs: nextInMs, isTaken: row.taken };
+    return { waitMs: Math.max(0, row.wait_ms), isTaken: row.taken };
   }
 
   return {
@@ -109,10 +121,11 @@ export function createPace(settings: PaceSettings): Pace {
     },
     hear(answer) {
       const { status, headers } = answer;
-      const retryAfterMs = status === 403 || status === 429 ? retryAfterOf(answer, Date.now()) : undefined;
+      const retryAfterMs =
+        status === 403 || status === 429 ? retryAfterOf(answer, clockOf(answer)) : undefined;
       const spentUntilMs =
         status < 400 && String(headers["x-ratelimit-remaining"]) === "0"
-          ? retryAfterOf({ ...answer, status: 429 }, Date.now())
+          ? retryAfterOf({ ...answer, status: 429 }, clockOf(answer))
           : undefined;
       const waitMs = retryAfterMs ?? spentUntilMs;
       if (waitMs === undefined) return;
@@ -122,10 +135,24 @@ export function createPace(settings: PaceSettings): Pace {
       if (retryAfterMs !== undefined) onLimit?.(waitMs);
       telling = telling.then(() => tell(waitMs, isSecondary)).catch(() => {});
     },
-    etaMs(ahead) {
-      const sinceMs = performance.now() - readAtMs;
-      const blockedMs = blockedUntilMs - performance.now();
-      return Math.max(0, blockedMs, nextInMs - sinceMs) + (ahead * 60_000) / rate;
+    async eta() {
+      await telling;
+      // From the shared row: this replica may not have called for long, or not have heard of a limit that another one heard.
+      const { rows } = await store.transact((tx) =>
+        sql<{ open_in_ms: number; per_minute: number; clean_for_ms: number }>`select per_minute,
+          (extract(epoch from greatest(next_at, blocked_until) - clock_timestamp()) * 1000)::float8 as open_in_ms,
+          (extract(epoch from clock_timestamp() - clean_since) * 1000)::float8 as clean_for_ms
+          from github_pace where key = ${key}`.execute(tx),
+      );
+      const row = rows[0];
+      const view = {
+        openInMs: Math.max(row?.open_in_ms ?? 0, blockedUntilMs - performance.now()),
+        perMinute: row?.per_minute ?? rate,
+        perMinuteMax,
+        stepUp,
+        cleanForMs: row?.clean_for_ms ?? 0,
+      };
+      return (ahead) => etaOf(view, ahead);
     },
     perMinute: () => rate,
   };

@@ -23,7 +23,10 @@ export function refusalOf(what: string, refusal: GithubRefusal, nowMs: number): 
   const code =
     retryAfterMs !== undefined && status === 403
       ? "github_rate_limited"
-      : (codes[status] ?? (status >= 500 ? "github_unavailable" : "github_forbidden"));
+      : // Of a token it says that the App has not the permissions; of a runner that the name is taken, or that it works.
+        status === 422 && what.endsWith("/access_tokens")
+        ? "github_forbidden"
+        : (codes[status] ?? (status >= 500 ? "github_unavailable" : "github_forbidden"));
   const said = printable(readText(asObject(data) ?? {}, "message") ?? "no message", 200);
   const id = printable(String(headers["x-github-request-id"] ?? "?"), 60);
   // GitHub names the permission that was missing; an operator needs nothing more.
@@ -45,11 +48,18 @@ export function retryAfterOf({ status, headers, data }: GithubRefusal, nowMs: nu
     const seconds = Number(given);
     return within(Number.isFinite(seconds) ? seconds * 1000 : Date.parse(String(given)) - nowMs);
   }
-  if (status >= 500) return 5_000;
+  // How soon it is asked again after a failure is for who asks to say.
+  if (status >= 500) return undefined;
   if (String(headers["x-ratelimit-remaining"]) === "0")
     return within(Number(headers["x-ratelimit-reset"] ?? Number.NaN) * 1000 - nowMs);
   const isSecondary = /rate limit|abuse detection/i.test(readText(asObject(data) ?? {}, "message") ?? "");
   return status === 429 || isSecondary ? 60_000 : undefined;
+}
+
+/** GitHub's clock as of this answer: what it says of times is by that one, however wrong ours may be. */
+export function clockOf({ headers }: Pick<GithubRefusal, "headers">): number {
+  const atMs = Date.parse(String(headers["date"]));
+  return Number.isFinite(atMs) ? atMs : Date.now();
 }
 
 /** GitHub's windows are an hour long; what is out of all bounds is not believed. */

@@ -7,7 +7,15 @@ import type { GithubApp } from "./app.ts";
 export interface Registrar {
   register(wish: RegistrarWish): Promise<Registration>;
   /** `busy` = GitHub says that a job runs there; `removed` also when there was none. */
-  remove(wish: { runnerUrl: string; runnerName: string; runnerId?: number }): Promise<"removed" | "busy">;
+  remove(wish: RemovalWish): Promise<"removed" | "busy">;
+}
+
+export interface RemovalWish {
+  readonly runnerUrl: string;
+  readonly runnerName: string;
+  readonly runnerId?: number;
+  /** It belongs to a turn of the pace that was taken before. */
+  readonly hasTurn?: boolean;
 }
 
 export interface RegistrarWish {
@@ -69,7 +77,10 @@ export function createRegistrar(app: GithubApp): Registrar {
         "github_unavailable",
         "GitHub's registration token came without token or expires_at",
       );
-    return { secret: { registration_token: token }, expiresAtMs: expiresAtMs - app.skewMs() };
+    const ours = expiresAtMs - app.skewMs();
+    if (ours <= Date.now())
+      throw new MigError("github_unavailable", "GitHub's registration token has expired already");
+    return { secret: { registration_token: token }, expiresAtMs: ours };
   }
 
   /** Group 1 is the default one of every organization; repositories have no groups (runner-contract §7.2). */
@@ -109,12 +120,13 @@ export function createRegistrar(app: GithubApp): Registrar {
       const account = accountOf(wish.runnerUrl);
       return wish.registration === "jit" ? registerJit(account, wish) : registerByToken(account);
     },
-    async remove({ runnerUrl, runnerName, runnerId }) {
+    async remove({ runnerUrl, runnerName, runnerId, hasTurn }) {
       const account = accountOf(runnerUrl);
       const id = runnerId ?? (await findId(account, runnerName));
       if (id === undefined) return "removed";
       try {
-        await app.call(account, "DELETE /actions/runners/{runner_id}", { runner_id: id });
+        const weight = hasTurn === true ? { weight: "none" as const } : {};
+        await app.call(account, "DELETE /actions/runners/{runner_id}", { runner_id: id }, weight);
         return "removed";
       } catch (error) {
         if (!(error instanceof MigError)) throw error;

@@ -76,7 +76,7 @@ export function createGithubWire(settings: WireSettings): GithubWire {
 }
 
 const unavailable = (message: string, cause?: unknown): MigError =>
-  new MigError("github_unavailable", message, { cause: withoutRequest(cause), retryAfterMs: 5_000 });
+  new MigError("github_unavailable", message, { cause: withoutRequest(cause) });
 
 /** Octokit's errors carry the request with its headers; nothing of that may travel on with ours. */
 function withoutRequest(cause: unknown): unknown {

@@ -1,5 +1,6 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Address } from "../config/values.ts";
+import { Buckets } from "./buckets.ts";
 
 /**
  * One TCP port for HTTP/1.1 and gRPC over plaintext HTTP/2. A socket is
@@ -24,6 +25,8 @@ export interface Door {
 export interface DoorSettings {
   address: Address;
   connectionsMax: number;
+  /** More are closed at once; five times as many may come after a quiet time. */
+  connectionsPerSecond: number;
   firstBytesMs: number;
   onHttp(socket: Socket): void;
   onGrpc(socket: Socket): void;
@@ -37,8 +40,17 @@ const settingsFrame = 0x4;
 
 export async function openDoor(settings: DoorSettings): Promise<Door> {
   const sockets = new Set<Socket>();
+  const pace = new Buckets({
+    perSecond: settings.connectionsPerSecond,
+    burst: settings.connectionsPerSecond * 5,
+  });
   // An HTTP client may close its half after the request and still waits for the answer.
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
+    if (pace.take("", performance.now()) > 0) {
+      settings.onFull();
+      socket.destroy();
+      return;
+    }
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     // A reset can come before, during and after every hand-over; without a listener it would end the process.

@@ -1,18 +1,18 @@
 import type { Log } from "@mig/kit";
+import { maybe } from "@mig/protocol";
 import type { Config } from "../config/config.ts";
 import { type Address, formatAddress, isLoopback } from "../config/values.ts";
-import type { Desk } from "../session/desk.ts";
 import { createGate } from "./auth.ts";
 import { type Door, openDoor } from "./door.ts";
 import { createGrpcEdge } from "./grpc/grpc-edge.ts";
 import type { Health } from "./health.ts";
-import { createHttpApp } from "./http/http-app.ts";
+import { createHttpApp, type HttpDesk } from "./http/http-app.ts";
 import { openSampleFiles } from "./sample-files.ts";
 import { createWsEdge } from "./ws/ws-edge.ts";
 
 export interface ListenersSettings {
   config: Config;
-  desk: Desk;
+  desk: HttpDesk;
   log: Log;
   health: Health;
   /** Ends held requests; `close` ends the rest. */
@@ -40,7 +40,12 @@ export async function startListeners({
   health,
   signal,
 }: ListenersSettings): Promise<Listeners> {
-  const gate = createGate(config.tokens);
+  const gate = createGate({
+    limits: config.limits,
+    isOpen: config.mode !== "normal",
+    tokens: config.tokens,
+    ...maybe("identity", desk.access),
+  });
   const files = config.mode === "sample" ? openSampleFiles(config.dataDir, log) : undefined;
   const legacyPools = new Set(config.pools.filter((pool) => pool.legacyAgents).map((pool) => pool.id));
   const listed = new Set(config.pools.map((pool) => pool.id));
@@ -76,13 +81,17 @@ export async function startListeners({
     const door = await openDoor({
       address,
       connectionsMax: config.connectionsMax,
+      connectionsPerSecond: config.limits.connections,
       firstBytesMs: config.connectionTimeoutMs,
       onHttp: (socket) => http.take(socket),
       onGrpc: (socket) => grpc.take(socket),
       onFull: () => {
         if (performance.now() < nextFullMs) return; // one line for a flood, not one for each of its connections
         nextFullMs = performance.now() + 10_000;
-        log.warn({ address: formatAddress(address) }, "connections are closed: connections_max is reached");
+        log.warn(
+          { address: formatAddress(address) },
+          "connections are closed: connections_max or limits.connections_per_second is reached",
+        );
       },
     });
     doors.push(door);
@@ -111,6 +120,11 @@ function announce(config: Config, http: Address, grpc: Address | undefined, log:
     { http: formatAddress(http), grpc: formatAddress(grpc ?? http), mode: config.mode },
     "listening for agents and operators",
   );
+  if (config.tokens?.agent !== undefined)
+    log.warn(
+      {},
+      "agent_token_file: one token speaks for every VM, and nothing tells them apart. For existing agents and for trying out; let VMs join instead",
+    );
   if (config.mode !== "normal") {
     log.warn(
       { mode: config.mode },

@@ -1,11 +1,13 @@
 import { uuid7 } from "@mig/kit";
 import { type ErrorCode, errorCodes, MigError } from "@mig/lifecycle";
-import { type JsonObject, readNumber, readText, readTexts } from "@mig/protocol";
+import { type JsonObject, readText, readTexts } from "@mig/protocol";
 import { sql } from "kysely";
 import type { Grant } from "../github/grant-source.ts";
 import { type GrantRow, grantsTable } from "../store/grant-rows.ts";
 import type { Store, Tx } from "../store/open-store.ts";
 import { columnList, insertRows } from "../store/table.ts";
+import { createLineView } from "./line-view.ts";
+import { createLineWaiters } from "./line-waiters.ts";
 
 /**
  * The line for grants. A wish is a row; replicas take rows in turn and ask GitHub (make-grants.ts); whoever wished
@@ -20,8 +22,8 @@ import { columnList, insertRows } from "../store/table.ts";
 export interface GrantLine {
   /** The grant, or `github_rate_limited` with the time after which to come back. Waits up to `holdMs` for it. */
   take(ask: GrantAsk, holdMs: number): Promise<Grant>;
-  /** Something in the table has changed: whoever waits looks again. */
-  wake(): void;
+  /** Something of this VM's has changed: whoever waits for it looks again. */
+  wake(vmId: string): void;
 }
 
 export interface GrantAsk {
@@ -55,26 +57,18 @@ export interface Sealer {
 export interface LineSettings {
   store: Store;
   sealer: Sealer;
-  /** Milliseconds until the turn of one with so many before it, at the pace of this App. */
-  etaMs(app: string, ahead: number): number;
+  /** The pace of an App over all replicas: milliseconds until the turn of one with so many before it. */
+  paceOf(app: string): Promise<(ahead: number) => number>;
   /** There is a new wish. */
   onWish(app: string): void;
 }
 
 export const keepMs = 5 * 60_000;
 export const grantsMax = 3;
-const lookMs = 250;
 
-export function createGrantLine({ store, sealer, etaMs, onWish }: LineSettings): GrantLine {
-  let waiting: (() => void)[] = [];
-  const changed = (withinMs: number): Promise<void> =>
-    new Promise((resolve) => {
-      const timer = setTimeout(resolve, withinMs);
-      waiting.push(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+export function createGrantLine({ store, sealer, paceOf, onWish }: LineSettings): GrantLine {
+  const waiters = createLineWaiters((ids) => store.transact((tx) => settledOf(tx, ids)));
+  const view = createLineView({ store, paceOf });
 
   return {
     async take(ask, holdMs) {
@@ -85,17 +79,20 @@ export function createGrantLine({ store, sealer, etaMs, onWish }: LineSettings):
         if (row.state === "made" || row.state === "failed" || row.state === "void" || row.state === "used")
           return opened(row, sealer);
         const leftMs = untilMs - performance.now();
-        if (leftMs <= 0)
-          throw comeBack(row, etaMs(ask.app, await store.transact((tx) => countAhead(tx, row))));
-        await changed(Math.min(leftMs, lookMs));
+        if (leftMs <= 0) throw await comeBack(row);
+        await waiters.wait(row, leftMs);
       }
     },
-    wake() {
-      const all = waiting;
-      waiting = [];
-      for (const run of all) run();
-    },
+    wake: (vmId) => waiters.wake(vmId),
   };
+
+  async function comeBack(row: GrantRow): Promise<MigError> {
+    // Not the `retry_after_ms` of the last try: that was counted from then, and has passed in part or in whole.
+    const retryAfterMs = Math.ceil(Math.max(1_000, await view.turnInMs(row)));
+    const why = readText(row.problem ?? {}, "message");
+    const message = `the registration waits for its turn at GitHub, about ${Math.ceil(retryAfterMs / 1000)} s${why === undefined ? "" : ` (${why})`}`;
+    return new MigError("github_rate_limited", message, { retryAfterMs });
+  }
 }
 
 async function findOrWish(tx: Tx, ask: GrantAsk): Promise<{ row: GrantRow; isNew: boolean }> {
@@ -172,17 +169,11 @@ async function clockOf(tx: Tx): Promise<number> {
   return rows[0]?.at ?? Date.now();
 }
 
-/** How many are served before this one when pools take turns: of each pool as many as stand before it in its own. */
-async function countAhead(tx: Tx, row: GrantRow): Promise<number> {
-  const { rows } = await sql<{ ahead: number }>`
-    with line as (
-      select pool_id, count(*) as waiting,
-        count(*) filter (where pool_id = ${row.poolId} and (wanted_at, id) < (to_timestamp(${row.wantedAtMs} / 1000.0), ${row.id})) as before
-      from grants where app = ${row.app} and state in ('wanted', 'making') group by pool_id
-    ), own as (select coalesce(max(before), 0) as before from line where pool_id = ${row.poolId})
-    select coalesce(sum(case when line.pool_id = ${row.poolId} then own.before else least(line.waiting, own.before + 1) end), 0)::float8 as ahead
-      from line, own`.execute(tx);
-  return rows[0]?.ahead ?? 0;
+async function settledOf(tx: Tx, ids: readonly string[]): Promise<string[]> {
+  const { rows } = await sql<{
+    id: string;
+  }>`select id from grants where id = any(${ids}::text[]) and state not in ('wanted', 'making')`.execute(tx);
+  return rows.map(({ id }) => id);
 }
 
 function opened(row: GrantRow, sealer: Sealer): Grant {
@@ -214,14 +205,3 @@ function opened(row: GrantRow, sealer: Sealer): Grant {
 /** A sealed grant opens for its own row only. */
 export const aboutOf = ({ id, vmId, incarnation }: Pick<GrantRow, "id" | "vmId" | "incarnation">): string =>
   JSON.stringify(["mig/v1", "grants", id, vmId, incarnation]);
-
-function comeBack(row: GrantRow, etaMs: number): MigError {
-  const retryAfterMs = Math.max(
-    1_000,
-    Math.ceil(etaMs),
-    readNumber(row.problem ?? {}, "retry_after_ms") ?? 0,
-  );
-  const why = readText(row.problem ?? {}, "message");
-  const message = `the registration waits for its turn at GitHub, about ${Math.ceil(retryAfterMs / 1000)} s${why === undefined ? "" : ` (${why})`}`;
-  return new MigError("github_rate_limited", message, { retryAfterMs });
-}

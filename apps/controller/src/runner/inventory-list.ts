@@ -1,6 +1,7 @@
 import { MigError } from "@mig/lifecycle";
 import { sql } from "kysely";
 import type { Store } from "../store/open-store.ts";
+import { textsIn } from "../store/table.ts";
 import type { Verdict } from "./inventory-judge.ts";
 
 /** What operators see of the inventory: the last look, which may be minutes old. */
@@ -9,6 +10,8 @@ export interface RunnerInventory {
 }
 
 export interface RunnerFilter {
+  /** Only of these organizations; what belongs to none is left out, and so are the looks at whole accounts. */
+  orgIds?: readonly string[];
   verdict?: string;
   poolId?: string;
   orgId?: string;
@@ -61,7 +64,8 @@ export function createRunnerInventory(store: Store): RunnerInventory {
       const after = filter.cursor === undefined ? 0 : readCursor(filter.cursor);
       const is = (column: string, value: string | undefined) =>
         value === undefined ? sql`true` : sql`${sql.raw(column)} = ${value.replaceAll("\0", "")}`;
-      const chosen = sql`${is("pool_id", filter.poolId)} and ${is("org_id", filter.orgId)} and ${is("app", filter.app)}`;
+      const chosen = sql`${is("pool_id", filter.poolId)} and ${is("org_id", filter.orgId)} and ${is("app", filter.app)}
+        and (${filter.orgIds === undefined} or org_id in ${textsIn(filter.orgIds ?? [])})`;
       return store.transact(async (tx) => {
         const page = await sql<RunnerEntry & { id: number }>`select id::float8 as id, app, account,
           runner_id::float8 as "runnerId", runner_name as "runnerName", vm_id as "vmId", pool_id as "poolId",
@@ -76,7 +80,7 @@ export function createRunnerInventory(store: Store): RunnerInventory {
         }>`select verdict, count(*)::float8 as count
           from runner_inventory where ${chosen} and removed_at is null group by verdict`.execute(tx);
         const looks = await sql<Look>`select app, account, ${ms("looked_at")} as "lookedAtMs",
-          ${ms("next_at")} as "nextAtMs", problem from inventory_turns where ${is("app", filter.app)}
+          ${ms("next_at")} as "nextAtMs", problem from inventory_turns where ${is("app", filter.app)} and ${filter.orgIds === undefined}
           order by app, account limit ${looksMax}`.execute(tx);
         const shown = page.rows.slice(0, filter.limit);
         const last = shown.at(-1);

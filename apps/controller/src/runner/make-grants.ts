@@ -36,7 +36,11 @@ export interface MakerSettings {
 }
 
 const claimMs = 60_000;
+/** Of what GitHub refused. That it does not answer is waited for as long as somebody wants the grant. */
 const triesMax = 8;
+const wantedMaxMs = 3_600_000;
+/** Soon enough to be back within five seconds of GitHub (R08), and spread, so that not all come back at once. */
+const laterMaxMs = 3_500;
 const idleMs = 1_000;
 
 export function startGrantMaker(settings: MakerSettings): GrantMaker {
@@ -116,7 +120,7 @@ export function startGrantMaker(settings: MakerSettings): GrantMaker {
     try {
       // An earlier try may have made a runner whose answer nobody got.
       if (row.nameBefore !== null && wish.registration === "jit")
-        await registrar.remove({ runnerUrl: wish.runnerUrl, runnerName: row.nameBefore });
+        await registrar.remove({ runnerUrl: wish.runnerUrl, runnerName: row.nameBefore, hasTurn: true });
       made = await registrar.register(wish);
     } catch (error) {
       await giveBack(row, error);
@@ -156,9 +160,17 @@ export function startGrantMaker(settings: MakerSettings): GrantMaker {
         : new MigError("internal", "the grant could not be made", { cause: error });
     const { code, category, message, retryAfterMs } = known;
     log.warn({ app, vm_id: row.vmId, tries: row.tries, error: known }, "a grant could not be made");
-    const mayHelp = isRetryable(category) && row.tries < triesMax;
+    const isAway =
+      code === "github_unavailable" || code === "github_rate_limited" || code === "secret_unavailable";
+    const mayHelp =
+      isRetryable(category) && (isAway ? Date.now() - row.wantedAtMs < wantedMaxMs : row.tries < triesMax);
     const laterMs =
-      code === "github_conflict" ? 0 : Math.max(retryAfterMs ?? 0, Math.min(60_000, 250 * 2 ** row.tries));
+      code === "github_conflict"
+        ? 0
+        : Math.max(
+            retryAfterMs ?? 0,
+            Math.min(laterMaxMs, 250 * 2 ** row.tries) * (0.75 + Math.random() / 2),
+          );
     const problem = JSON.stringify({
       code,
       category,

@@ -23,6 +23,8 @@ export interface AppSpec {
   installationId?: number;
   /** The newest first. */
   keys(): Promise<readonly AppKey[]>;
+  /** For one request to GitHub with all that belongs to it; default 15 s. */
+  timeoutMs?: number;
   perMinuteStart?: number;
   perMinuteMax?: number;
 }
@@ -62,7 +64,7 @@ export function openGrants(settings: GrantsSettings): OpenGrants {
   const line = createGrantLine({
     store,
     sealer,
-    etaMs: (app, ahead) => apps.get(app)?.pace.etaMs(ahead) ?? 60_000,
+    paceOf: async (app) => (await apps.get(app)?.pace.eta()) ?? (() => 60_000),
     onWish: (app) => apps.get(app)?.wake(),
   });
   for (const spec of settings.apps) apps.set(spec.id, openApp(spec));
@@ -81,7 +83,12 @@ export function openGrants(settings: GrantsSettings): OpenGrants {
     const app = createGithubApp({
       id: spec.id,
       appId: spec.appId,
-      wire: createGithubWire({ apiUrl: spec.apiUrl, signal, onAnswer: (answer) => pace.hear(answer) }),
+      wire: createGithubWire({
+        apiUrl: spec.apiUrl,
+        signal,
+        ...(spec.timeoutMs === undefined ? {} : { timeoutMs: spec.timeoutMs }),
+        onAnswer: (answer) => pace.hear(answer),
+      }),
       keys: spec.keys,
       installations: createInstallations(store, spec.id, spec.installationId),
       pace,
@@ -96,7 +103,7 @@ export function openGrants(settings: GrantsSettings): OpenGrants {
       registrar,
       sealer,
       onSettled({ vmId }) {
-        line.wake();
+        line.wake(vmId);
         settings.wakeVm(vmId);
       },
       log: part,

@@ -98,6 +98,8 @@ export interface CommandView {
 }
 
 export interface VmFilter {
+  /** Only of these organizations. */
+  orgIds?: readonly string[];
   poolId?: string;
   orgId?: string;
   state?: string;

@@ -2,7 +2,7 @@ import { MigError } from "@mig/lifecycle";
 import { sql } from "kysely";
 import type { Store } from "../store/open-store.ts";
 import { type CommandRow, type VmRow, vmsTable } from "../store/rows.ts";
-import { columnList } from "../store/table.ts";
+import { columnList, textsIn } from "../store/table.ts";
 import type { CommandView, VmFilter, VmView } from "./desk.ts";
 
 /** What operators see. */
@@ -27,6 +27,7 @@ export async function listVms(
       where (${after}::text is null or vm_id > ${after}::text)
         and (${filter.poolId ?? null}::text is null or pool_id = ${filter.poolId ?? null}::text)
         and (${filter.orgId ?? null}::text is null or org_id = ${filter.orgId ?? null}::text)
+        and (${filter.orgIds === undefined} or org_id in ${textsIn(filter.orgIds ?? [])})
         and (${filter.state ?? null}::text is null or state = ${filter.state ?? null}::text)
         and (${filter.reachability ?? null}::text is null or reachability = ${filter.reachability ?? null}::text)
       order by vm_id limit ${filter.limit + 1}`.execute(tx),

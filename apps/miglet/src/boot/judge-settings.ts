@@ -88,6 +88,11 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
     "metadata.endpoint",
     "metadata services speak http: write http://host:port",
   );
+  must(
+    settings["github.token_source"] !== "metadata" || settings["metadata.source"] !== "none",
+    "github.token_source",
+    "metadata cannot be read while metadata.source is none: set that to auto, gcp or aws",
+  );
   bothOrNone("controller.tls.cert_path", "controller.tls.key_path");
   notLess("controller.retry.max_backoff", "controller.retry.initial_backoff");
   notLess("heartbeat.timeout", "heartbeat.interval");

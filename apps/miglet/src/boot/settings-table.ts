@@ -116,15 +116,27 @@ export const settingsTable = {
     "Drain when the cloud says that it will take this VM away.",
   ),
 
-  "github.org": may(text, "For people; the controller's grant decides."),
+  "github.org": may(text, "For people, and for a bare token in metadata; any other grant says it itself."),
+  "github.runner_url": may(
+    url,
+    "Where a bare token in metadata is for; https://github.com/ and github.org without it.",
+  ),
   "github.runner_group": may(text, "When the grant names no group."),
   "github.labels": usually(list, [], "When the grant names no labels."),
   "github.token_source": usually(
-    choice("controller"),
+    choice("controller", "metadata"),
     "controller",
-    "Where registration material comes from.",
+    "Where grants come from: metadata also takes one that lies in the instance's metadata.",
   ),
-  "github.metadata_path": may(text, "Not used. Kept for existing files."),
+  "github.metadata_path": may(
+    text,
+    "Where that grant lies; /metadata/github/registration_token without it, as the attribute or tag github-registration_token.",
+  ),
+  "github.metadata_interval": usually(
+    duration(second, hour),
+    15 * second,
+    "How long until an agent that waits for a grant looks there again.",
+  ),
   "github.registration_timeout": usually(
     duration(second, hour),
     5 * minute,

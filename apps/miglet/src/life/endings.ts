@@ -1,6 +1,6 @@
 import type { Command, JsonObject } from "@mig/protocol";
 import type { Verdict } from "../shutdown/drain.ts";
-import { carried, errorData, finish, go, settle, stay, type Was } from "./steps.ts";
+import { carried, errorData, finish, go, lookForGrant, settle, stay, type Was } from "./steps.ts";
 import type {
   Draining,
   Effect,
@@ -26,7 +26,7 @@ export interface Wish {
 
 export function enterReady(state: State): Step {
   const alone = state.linked ? [] : lonely(state.rules);
-  return go({ ...carried(state), at: "ready" }, { do: "open_link" }, ...alone);
+  return go({ ...carried(state), at: "ready" }, { do: "open_link" }, ...alone, ...lookForGrant(state.rules));
 }
 
 /** An agent without a runner and without a controller is of no use to anybody, and costs. */

@@ -1,6 +1,6 @@
-import type { Command } from "@mig/protocol";
+import { type Command, maybe } from "@mig/protocol";
 import { endAfterJob, forceEnd, type Wish } from "./endings.ts";
-import { type ConfigChange, type Order, readOrder } from "./read-order.ts";
+import { type ConfigChange, type RegistrationOrder, readOrder } from "./read-order.ts";
 import { carried, finish, go, stay } from "./steps.ts";
 import type { Effect, State, Step } from "./words.ts";
 
@@ -42,16 +42,16 @@ function wishOf(command: Command, type: "drain" | "shutdown", verdict?: Wish["ve
   };
 }
 
-function register(state: State, command: Command, order: Order & { type: "register_runner" }): Step {
+function register(state: State, command: Command, order: RegistrationOrder): Step {
   switch (state.at) {
     case "initializing":
     case "waiting_for_controller":
       return refuse(state, command, "The agent is not ready yet: vm_started has not been acknowledged.");
     case "registering_runner":
       if (state.phase !== "pausing") return refuse(state, command, "A runner is being registered already.");
-      return beginRegistration(state, command, order);
+      return beginRegistration(state, order, command);
     case "ready":
-      return beginRegistration(state, command, order);
+      return beginRegistration(state, order, command);
     case "idle":
     case "job_running":
       return refuse(state, command, `The runner ${state.runner.name} is registered already.`);
@@ -62,17 +62,19 @@ function register(state: State, command: Command, order: Order & { type: "regist
   }
 }
 
-function beginRegistration(
+/** By a command, or by a grant of metadata, of which nobody waits for a result. */
+export function beginRegistration(
   state: State,
-  command: Command,
-  { runner, material, pin }: Order & { type: "register_runner" },
+  { runner, material, pin }: RegistrationOrder,
+  command?: Command,
 ): Step {
+  const named = maybe("commandId", command?.id);
   return go(
-    { ...carried(state), at: "registering_runner", phase: "working", commandId: command.id, runner },
-    { do: "receive", command },
+    { ...carried(state), at: "registering_runner", phase: "working", ...named, runner },
+    ...(command === undefined ? [] : [{ do: "receive", command } as const]),
     // What was told of the runner before says nothing of this one.
     { do: "remember", change: { said: undefined } },
-    { do: "start_runner", commandId: command.id, runner, material, pin },
+    { do: "start_runner", ...named, runner, material, pin },
   );
 }
 

@@ -35,18 +35,25 @@ export interface ConfigChange {
   readonly forceAfterMs?: number;
 }
 
+export interface RegistrationOrder {
+  readonly type: "register_runner";
+  readonly runner: RunnerIdentity;
+  readonly material: RunnerMaterial;
+  readonly pin: RunnerPin;
+}
+
+export interface Unreadable {
+  readonly type: "unreadable";
+  readonly why: string;
+}
+
 export type Order =
-  | {
-      readonly type: "register_runner";
-      readonly runner: RunnerIdentity;
-      readonly material: RunnerMaterial;
-      readonly pin: RunnerPin;
-    }
+  | RegistrationOrder
   | { readonly type: "drain"; readonly verdict: Verdict }
   | { readonly type: "shutdown"; readonly isForced: boolean }
   | { readonly type: "set_log_level"; readonly level: LogLevel }
   | { readonly type: "update_config"; readonly change: ConfigChange }
-  | { readonly type: "unreadable"; readonly why: string };
+  | Unreadable;
 
 /** What a grant leaves open. */
 export type RegistrationDefaults = Pick<Rules, "vmId" | "labels" | "runnerGroup">;
@@ -57,7 +64,7 @@ export function readOrder(command: Command, defaults: RegistrationDefaults): Ord
   if (!isCommandType(type)) return unreadable(`There is no command ${JSON.stringify(type.slice(0, 64))}.`);
   switch (type) {
     case "register_runner":
-      return readRegistration(command, defaults);
+      return readRegistration(command.id, parameters, defaults);
     case "drain": {
       const said = readText(parameters, "registration");
       return { type, verdict: said === "removed" || said === "busy" ? said : "unknown" };
@@ -74,8 +81,12 @@ export function readOrder(command: Command, defaults: RegistrationDefaults): Ord
   }
 }
 
-/** Other names of the production attempt's controller are accepted (reference/go-agent-wire.md §15). */
-function readRegistration({ id, parameters }: Command, { vmId, ...defaults }: RegistrationDefaults): Order {
+/** `id` makes the name unique where the grant names no runner. Other names of the production attempt's controller are accepted (reference/go-agent-wire.md §15). */
+export function readRegistration(
+  id: string,
+  parameters: JsonObject,
+  { vmId, ...defaults }: RegistrationDefaults,
+): RegistrationOrder | Unreadable {
   const text = (...keys: string[]): string | undefined =>
     keys.map((key) => readText(parameters, key)).find((value) => value !== undefined);
   const jitConfig = text("jit_config", "encoded_jit_config");
@@ -180,4 +191,4 @@ function readLevel(text: string | undefined): LogLevel | undefined {
   return level !== undefined && isLogLevel(level) ? level : undefined;
 }
 
-const unreadable = (why: string): Order => ({ type: "unreadable", why });
+const unreadable = (why: string): Unreadable => ({ type: "unreadable", why });

@@ -1,6 +1,7 @@
+import { maybe } from "@mig/protocol";
 import { enterReady, lastWords, lonely, tellError } from "./endings.ts";
 import { afterRunner, tellRegistered } from "./runner-news.ts";
-import { finish, settle, stay, watchTime } from "./steps.ts";
+import { finish, lookForGrant, settle, stay, watchTime } from "./steps.ts";
 import type {
   Draining,
   Effect,
@@ -25,6 +26,11 @@ import type {
  * restarted agent give up on it.
  */
 export function begin(found: Found, rules: Rules): Step {
+  const { state, effects } = firstStep(found, rules);
+  return { state: { ...state, ...maybe("usedGrant", found.usedGrant) }, effects };
+}
+
+function firstStep(found: Found, rules: Rules): Step {
   const { problems, interrupted } = found;
   if (!found.resumed || found.lastState === "initializing") {
     const state: State = { ...carriedBy(rules), at: "initializing", problems };
@@ -63,7 +69,7 @@ function goOn(found: Found, rules: Rules): Step {
   if (wantsEnd)
     return lastWords(none, found.ending ?? resumedEnd, [...others, ...settle(owed, "no_runner", {})]);
   if (found.lastState === "waiting_for_controller")
-    return stay(none, ...others, { do: "announce" }, ...lonely(rules));
+    return stay(none, ...others, { do: "announce" }, ...lonely(rules), ...lookForGrant(rules));
   if (found.lastState === "idle" || found.lastState === "job_running") {
     const message = "The record of the runner was lost while the agent was away.";
     return afterRunner(none, { meaning: "crashed", ranJob: found.job !== undefined, message }, others);

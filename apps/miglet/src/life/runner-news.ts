@@ -116,7 +116,8 @@ function registered(state: Registering, at: "idle" | "job_running"): Step {
   const { runner, commandId } = state;
   const result = { runner_name: runner.name, ...maybe("runner_id", runner.id) };
   return go(
-    { ...carried(state), at, runner },
+    // What failed before it does not count against the next one, where a VM registers again after its job.
+    { ...carried(state), failedRegistrations: 0, at, runner },
     { do: "cancel_timer", timer: "listen" },
     tellRegistered(runner, commandId),
     ...finish(commandId, { success: true, result }),
@@ -132,8 +133,8 @@ function onJobStarted(state: State, job: JobData): Step {
   switch (state.at) {
     case "registering_runner": {
       if (state.phase === "pausing") return stay(state);
-      const { effects } = registered(state, "job_running");
-      return go({ ...carried(state), at: "job_running", runner: state.runner, job }, ...effects, ...told);
+      const { state: working, effects } = registered(state, "job_running");
+      return go({ ...carried(working), at: "job_running", runner: state.runner, job }, ...effects, ...told);
     }
     case "idle":
       return go({ ...state, at: "job_running", job }, ...told);

@@ -1,6 +1,6 @@
 import { type ErrorCode, errorCodes } from "@mig/lifecycle";
-import type { JsonObject } from "@mig/protocol";
-import type { Effect, Outcome, Owed, Problem, State, Step } from "./words.ts";
+import { type JsonObject, maybe } from "@mig/protocol";
+import type { Always, Effect, Outcome, Owed, Problem, Rules, State, Step } from "./words.ts";
 
 /** The small pieces that every step is made of. */
 export function stay(state: State, ...effects: Effect[]): Step {
@@ -13,12 +13,19 @@ export function go(state: State, ...effects: Effect[]): Step {
 }
 
 /** What every state carries over into the next one. */
-export function carried({
-  rules,
-  failedRegistrations,
-  linked,
-}: State): Pick<State, "rules" | "failedRegistrations" | "linked"> {
-  return { rules, failedRegistrations, linked };
+export function carried({ rules, failedRegistrations, linked, usedGrant, grantFault }: State): Always {
+  return {
+    rules,
+    failedRegistrations,
+    linked,
+    ...maybe("usedGrant", usedGrant),
+    ...maybe("grantFault", grantFault),
+  };
+}
+
+/** Where grants may lie in metadata: look. What is there comes as `grant_read`, which sees to the next look. */
+export function lookForGrant({ fromMetadataMs }: Rules): Effect[] {
+  return fromMetadataMs === undefined ? [] : [{ do: "read_grant" }];
 }
 
 /** The bounds of a life and of idleness, from where it begins or goes on. */

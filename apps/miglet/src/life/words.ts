@@ -1,5 +1,6 @@
 import type { AgentState, ErrorCode } from "@mig/lifecycle";
 import type { Command, EventType, JobData, JsonObject, PreemptionData } from "@mig/protocol";
+import type { GrantNews } from "../boot/read-grant.ts";
 import type { Refusal } from "../link/link.ts";
 import type { MemoryChange, RunnerRecord } from "../memory/state-file.ts";
 import type { JobObservation } from "../runner/evidence.ts";
@@ -30,6 +31,8 @@ export interface Rules {
   readonly aloneMs: number;
   /** How long a runner may be without a job; 0 = for ever. */
   readonly idleMs: number;
+  /** How long until the instance's metadata is asked for a grant again; undefined = never asked. */
+  readonly fromMetadataMs?: number;
   /** What is left, for this process, of the time that the VM may take jobs; undefined = no end. */
   readonly lifetimeLeftMs?: number;
 }
@@ -43,11 +46,15 @@ export interface RunnerIdentity {
   readonly runnerGroup?: string;
 }
 
-interface Always {
+export interface Always {
   readonly rules: Rules;
   readonly failedRegistrations: number;
   /** A channel to the controller is open. */
   readonly linked: boolean;
+  /** The grant of metadata that was used last: each is good for one registration. */
+  readonly usedGrant?: string;
+  /** What was told to be wrong with the one that is there; it is told once. */
+  readonly grantFault?: string;
 }
 
 /** A command that was received and whose result is due when the runner is gone. */
@@ -151,6 +158,7 @@ export interface Found {
   /** The runner of the process before. */
   readonly runner?: FoundRunner;
   readonly job?: JobData;
+  readonly usedGrant?: string;
 }
 
 /** One that has ended in the meantime is told so by the inputs that follow, as of any runner. */
@@ -165,6 +173,7 @@ export interface FoundRunner {
 export type Timer =
   | "alone"
   | "retry"
+  | "metadata"
   | "listen"
   | "idle"
   | "lifetime"
@@ -182,6 +191,7 @@ export type Input =
   | { readonly on: "link_down" }
   | { readonly on: "refused"; readonly refusal: Refusal }
   | { readonly on: "command"; readonly command: Command }
+  | { readonly on: "grant_read"; readonly grant: GrantNews }
   | { readonly on: "runner_started"; readonly runner: RunnerIdentity }
   | { readonly on: "runner_failed"; readonly problem: Problem; readonly isRetryable: boolean }
   /** Where the supervision has read to. In line with the observations, so that none is lost by a crash between. */
@@ -211,13 +221,16 @@ export type Effect =
   /** Begins to beat and to connect; a second time it does nothing. */
   | { readonly do: "open_link" }
   | { readonly do: "send_events" }
+  /** `grant_read` tells what was there. */
+  | { readonly do: "read_grant" }
   | { readonly do: "emit"; readonly type: EventType; readonly data: JsonObject }
   | { readonly do: "receive"; readonly command: Command }
   | { readonly do: "finish"; readonly commandId: string; readonly outcome: Outcome }
   | { readonly do: "refuse"; readonly command: Command; readonly message: string }
   | {
       readonly do: "start_runner";
-      readonly commandId: string;
+      /** Undefined: by a grant of metadata. */
+      readonly commandId?: string;
       readonly runner: RunnerIdentity;
       readonly material: RunnerMaterial;
       readonly pin: RunnerPin;

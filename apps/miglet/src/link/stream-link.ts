@@ -221,14 +221,7 @@ class StreamLink implements Link {
   #end(why: MigError): void {
     if (this.#state === "down") return;
     const wasUp = this.#state === "up";
-    const hintMs = boundHint(this.#goAway?.reconnectAfterMs);
-    const reason =
-      this.#goAway === undefined || hintMs === undefined
-        ? why
-        : new MigError(why.code, `${why.message} (${this.#goAway.reason})`, {
-            cause: why,
-            retryAfterMs: Math.max(hintMs, why.retryAfterMs ?? 0),
-          });
+    const reason = this.#goAway === undefined ? why : afterGoAway(why, this.#goAway);
     this.#state = "down";
     this.#cancelDeadline();
     this.#call.destroy();
@@ -238,6 +231,18 @@ class StreamLink implements Link {
     if (!wasUp) this.#opened(reason);
     else if (!this.#isClosing) this.#listener.onDown(reason);
   }
+}
+
+/** Said goodbye before it ended: the hint counts, and a token that has merely ended is no refusal. */
+function afterGoAway(why: MigError, { reason, reconnectAfterMs }: GoAway): MigError {
+  const hintMs = boundHint(reconnectAfterMs);
+  const code = reason === "token_expired" ? "controller_unreachable" : why.code;
+  if (hintMs === undefined && code === why.code) return why;
+  const retryAfterMs = Math.max(hintMs ?? 0, why.retryAfterMs ?? 0);
+  return new MigError(code, `${why.message} (${reason})`, {
+    cause: why,
+    ...(retryAfterMs > 0 ? { retryAfterMs } : {}),
+  });
 }
 
 const unreachable = (message: string): MigError => new MigError("controller_unreachable", message);

@@ -4,7 +4,7 @@ import { uptime } from "node:os";
 import { join } from "node:path";
 import type { Log } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
-import type { JsonObject } from "@mig/protocol";
+import { type JsonObject, maybe } from "@mig/protocol";
 import { type CommandJournal, openCommandJournal } from "./command-journal.ts";
 import { openSaid, type Said } from "./said.ts";
 import { openSpool, type Spool, type SpoolSettings } from "./spool.ts";
@@ -79,6 +79,8 @@ export async function openMemory(settings: MemorySettings): Promise<Memory> {
           bornAtUptimeS: uptime(),
           state: "initializing",
           draining: false,
+          // The metadata outlives a boot; what was used up there stays so.
+          ...maybe("usedGrant", before?.usedGrant),
         },
     log,
   );

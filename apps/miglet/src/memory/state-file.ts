@@ -59,6 +59,8 @@ export interface AgentMemory {
   job?: JobData;
   /** memory/said.ts */
   said?: Readonly<Record<string, number>>;
+  /** life/metadata-grant.ts */
+  usedGrant?: string;
 }
 
 export interface MemoryChange {
@@ -68,6 +70,7 @@ export interface MemoryChange {
   runner?: RunnerRecord | undefined;
   job?: JobData | undefined;
   said?: Readonly<Record<string, number>> | undefined;
+  usedGrant?: string;
 }
 
 export interface StateFile {
@@ -172,6 +175,7 @@ function parseMemory(value: unknown): AgentMemory | undefined {
     draining: readBoolean(from, "draining") ?? false,
     ...maybe("bornAtUptimeS", readNumber(from, "bornAtUptimeS")),
     ...maybe("ending", parseEnding(asObject(from["ending"]))),
+    ...maybe("usedGrant", readText(from, "usedGrant")),
     ...maybe("runner", parseRunner(asObject(from["runner"]))),
     ...maybe("job", job === undefined ? undefined : readJob(toJsonObject(job))),
     ...maybe("said", said === undefined ? undefined : parseSaid(said)),

@@ -73,14 +73,18 @@ export class Supervision implements SupervisedRunner {
   }
 
   begin(): void {
-    this.#running = this.#run().catch((error: unknown) => {
-      this.#log.error({ error }, "The supervision of the runner failed.");
-      this.#end({
-        meaning: "crashed",
-        ranJob: ranJob(this.#evidence),
-        message: `Its supervision failed: ${String(error)}`,
-      });
-    });
+    this.#running = this.#run()
+      .catch((error: unknown) => {
+        this.#log.error({ error }, "The supervision of the runner failed.");
+        this.#end({
+          meaning: "crashed",
+          ranJob: ranJob(this.#evidence),
+          message: `Its supervision failed: ${String(error)}`,
+        });
+      })
+      // An agent that registers again lives on. What it leaves open the garbage collector closes, which costs Bun's
+      // process its life, and Node a warning.
+      .then(() => this.#lookout.close());
   }
 
   isAlive(): boolean {

@@ -73,6 +73,18 @@ test("a file that is not there yet, and one that was replaced by a shorter one, 
   await tail.close();
 });
 
+test("one that was closed opens its file no more", async () => {
+  const path = join(root, "out.log");
+  await writeFile(path, "one\n");
+  const seen: string[] = [];
+  const tail = tailFile({ path, offset: 0, onLine: (text) => seen.push(text) });
+  await tail.close();
+  expect(await tail.read()).toBe(false);
+  await tail.shrink(0);
+  await tail.close();
+  expect(seen).toEqual([]);
+});
+
 test("one call reads a bounded part, so that who writes faster than it reads holds nobody up", async () => {
   const path = join(root, "jobs.jsonl");
   await writeFile(path, "y\n".repeat(150_000));

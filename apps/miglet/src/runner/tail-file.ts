@@ -18,6 +18,7 @@ export interface FileTail {
   offset(): number;
   /** Empties the file when all of it was read and it is larger than this. Its writers must append. */
   shrink(bytesMax: number): Promise<void>;
+  /** For good: who still asks reads nothing. */
   close(): Promise<void>;
 }
 
@@ -35,6 +36,7 @@ export function tailFile(settings: TailSettings): FileTail {
   let lineStart = settings.offset;
   let kept: Buffer[] = [];
   let keptBytes = 0;
+  let isClosed = false;
   let tail: Promise<unknown> = Promise.resolve();
 
   const keep = (bytes: Buffer): void => {
@@ -70,6 +72,8 @@ export function tailFile(settings: TailSettings): FileTail {
 
   const readOn = async (): Promise<boolean> => {
     let hasRead = false;
+    // A file that is opened again would be closed by nobody.
+    if (isClosed) return false;
     try {
       file ??= await open(path, "r");
       if ((await file.stat()).size < at) startOver();
@@ -108,8 +112,10 @@ export function tailFile(settings: TailSettings): FileTail {
       }),
     close: () =>
       serially(async () => {
-        await file?.close();
+        isClosed = true;
+        const last = file;
         file = undefined;
+        await last?.close();
       }),
   };
 }

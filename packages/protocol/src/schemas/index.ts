@@ -1,6 +1,24 @@
 /** TypeBox schemas of every HTTP body and answer: validation, static types and OpenAPI from one definition. */
 export type { Static, TSchema } from "typebox";
 export {
+  ApiKeyBody,
+  ApiKeyMade,
+  ApiKeyPath,
+  ApiKeysAnswer,
+  AuditAnswer,
+  AuditQuery,
+  AuditVerifyAnswer,
+  AuditVerifyQuery,
+  JoinAnswer,
+  JoinBody,
+  JoinTokenBody,
+  JoinTokenMade,
+  JoinTokenPath,
+  JoinTokensAnswer,
+  NonceAnswer,
+  RenewBody,
+} from "./access.ts";
+export {
   AckAnswer,
   AckBody,
   CommandsAnswer,

@@ -1,5 +1,7 @@
 import { MigError } from "@mig/lifecycle";
 import { isId } from "@mig/protocol";
+import { asOwn, demand, type Identified, type Who } from "../auth.ts";
+import { toMigError } from "../error.ts";
 import type { GrpcParts } from "./grpc-parts.ts";
 
 /**
@@ -10,7 +12,8 @@ import type { GrpcParts } from "./grpc-parts.ts";
 export class Admission {
   readonly hasCredentials: boolean;
   readonly #parts: Pick<GrpcParts, "desk" | "gate" | "isLegacyPool">;
-  readonly #refusal: MigError | undefined;
+  #who: Who = "anybody";
+  readonly #identified: Promise<Identified | MigError>;
 
   constructor(
     parts: Pick<GrpcParts, "desk" | "gate" | "isLegacyPool">,
@@ -18,22 +21,37 @@ export class Admission {
   ) {
     this.#parts = parts;
     this.hasCredentials = authorization.length > 0;
-    try {
-      // Two of them: which one counts is a question that a proxy may answer differently.
-      parts.gate("agent", authorization.length === 1 ? String(authorization[0]) : undefined);
-    } catch (error) {
-      this.#refusal = error as MigError;
-    }
+    // Two of them: which one counts is a question that a proxy may answer differently.
+    this.#identified = parts.gate
+      .identify(authorization.length === 1 ? String(authorization[0]) : undefined)
+      .catch(toMigError);
   }
 
-  async admit(vmId: string, poolId: string): Promise<void> {
+  /** What an admitted VM says, with the pool and organization of its token. */
+  own<T extends { poolId: string; orgId?: string }>(message: T): T {
+    return asOwn(this.#who, message);
+  }
+
+  /** Until when the stream may speak for the VM; undefined: as long as it lasts. */
+  async admit(
+    vmId: string,
+    said: { poolId: string; orgId?: string | undefined },
+  ): Promise<number | undefined> {
     if (!isId(vmId)) throw new MigError("invalid_request", "vm_id is missing or not an id");
-    if (this.#refusal === undefined) return;
-    if (this.hasCredentials || !this.#parts.isLegacyPool(poolId)) throw this.#refusal;
+    const identified = await this.#identified;
+    if (!(identified instanceof MigError)) {
+      demand(identified.who, "vm.speak", { vmId });
+      asOwn(identified.who, said);
+      this.#who = identified.who;
+      return identified.untilMs;
+    }
+    const { poolId } = said;
+    if (this.hasCredentials || !this.#parts.isLegacyPool(poolId)) throw identified;
     const poolNow = await this.#poolOf(vmId);
     if (poolNow !== undefined && !this.#parts.isLegacyPool(poolNow)) {
       throw new MigError("forbidden", `${vmId} belongs to a pool whose agents bring credentials`);
     }
+    return undefined;
   }
 
   async #poolOf(vmId: string): Promise<string | undefined> {

@@ -42,6 +42,8 @@ const answersUnderWayMax = 100;
 const waitingBytesMax = 4 * 1024 * 1024;
 const heldAnswersMax = 16;
 const heldBytesMax = 64 * 1024;
+/** Streams that were opened together do not come back together. */
+const tokenMarginMs = 60_000;
 
 export class AgentStream {
   readonly #call: ServerDuplexStream<Uint8Array, Uint8Array>;
@@ -58,6 +60,7 @@ export class AgentStream {
   #protocolVersion = 0;
   #isLeaving = false;
   #isRefused = false;
+  #leavesAtMs: number | undefined;
 
   constructor(call: ServerDuplexStream<Uint8Array, Uint8Array>, parts: GrpcParts) {
     this.#call = call;
@@ -155,9 +158,9 @@ export class AgentStream {
     if (this.#vmId !== undefined && connect.vmId !== this.#vmId) return this.#refuseOther(connect.vmId);
     this.#protocolVersion = connect.protocolVersion;
     try {
-      await this.#admission.admit(connect.vmId, connect.poolId);
+      this.#leaveBefore(await this.#admission.admit(connect.vmId, connect));
       this.#vmId = connect.vmId;
-      const session = await this.#slot.open(connect);
+      const session = await this.#slot.open(this.#admission.own(connect));
       if (session === undefined) return;
       this.#tell({ kind: "connect_ack", reply: session.reply });
       session.ready();
@@ -176,15 +179,15 @@ export class AgentStream {
     const vmId = about.vmId === "" ? (this.#vmId ?? "") : about.vmId;
     if (this.#vmId !== undefined && vmId !== this.#vmId) return this.#refuseOther(vmId);
     if (this.#vmId === undefined) {
-      await this.#admission.admit(vmId, about.poolId);
+      this.#leaveBefore(await this.#admission.admit(vmId, about));
       this.#vmId = vmId;
     }
     if (message.kind === "event") {
-      const event = { ...message.event, vmId };
+      const event = this.#admission.own({ ...message.event, vmId });
       this.#parts.files?.keep(vmId, { file: "grpc-event", type: event.type }, eventToJson(event));
       return this.#events.push(event, bytes);
     }
-    const beat = { ...message.heartbeat, vmId };
+    const beat = this.#admission.own({ ...message.heartbeat, vmId });
     this.#parts.files?.keep(vmId, { file: "grpc-heartbeat" }, heartbeatToJson(beat));
     const reply = await this.#parts.desk.beat(vmId, beat);
     if (!this.#isBeforeMig) this.#tell({ kind: "heartbeat_ack", reply });
@@ -196,6 +199,17 @@ export class AgentStream {
       this.#heldAnswers.push(answer);
       this.#heldBytes += bytes;
     } else this.#notify(new MigError("refused", "connect first; too many answers wait for it"));
+  }
+
+  /** A token ends while the stream goes on: the agent has a newer one by then and comes back with it. */
+  #leaveBefore(untilMs: number | undefined): void {
+    if (untilMs === undefined || this.#leavesAtMs !== undefined) return;
+    this.#leavesAtMs = untilMs;
+    const inMs = Math.max(0, untilMs - Date.now() - Math.random() * tokenMarginMs);
+    void pause(inMs, this.#end.signal).then(() => {
+      if (!this.#end.signal.aborted)
+        this.#leave({ reason: "token_expired", reconnectAfterMs: 0, deadlineMs: 500 });
+    });
   }
 
   #refuseOther(vmId: string): void {

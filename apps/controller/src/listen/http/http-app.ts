@@ -7,12 +7,17 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { DirectoryDesk } from "../../github/directory-desk.ts";
 import type { RunnerInventory } from "../../runner/inventory-list.ts";
 import type { Desk } from "../../session/desk.ts";
-import type { Gate } from "../auth.ts";
+import type { Access } from "../access.ts";
+import { actionOf, type Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
 import type { Health } from "../health.ts";
 import type { SampleFiles } from "../sample-files.ts";
 import { isWebSocket, type WsEdge } from "../ws/ws-edge.ts";
+import { apiKeys } from "./api/v1/api-keys.ts";
+import { audit } from "./api/v1/audit.ts";
 import { githubApps } from "./api/v1/github-apps.ts";
+import { join } from "./api/v1/join.ts";
+import { joinTokens } from "./api/v1/join-tokens.ts";
 import { orgs } from "./api/v1/orgs.ts";
 import { pools } from "./api/v1/pools.ts";
 import { runners } from "./api/v1/runners.ts";
@@ -33,6 +38,7 @@ import { answerUnknownPaths } from "./unknown-paths.ts";
 export interface HttpDesk extends Desk {
   readonly directory?: DirectoryDesk;
   readonly inventory?: RunnerInventory;
+  readonly access?: Access;
 }
 
 /** What a route may touch. */
@@ -146,6 +152,11 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   await app.register(swagger, {
     openapi: { openapi: "3.1.0", info: { title: "MIG Controller", version: PRODUCT_VERSION } },
   });
+  app.addHook("onRoute", (route) => {
+    const action = actionOf(route.onRequest);
+    if (action !== undefined && route.schema !== undefined)
+      Object.assign(route.schema, { "x-mig-action": action });
+  });
   const routes = app.withTypeProvider<FromSchemas>();
   answerUnknownPaths(app);
   health(routes, parts);
@@ -160,6 +171,10 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   orgs(routes, parts);
   pools(routes, parts);
   runners(routes, parts);
+  join(routes, parts);
+  apiKeys(routes, parts);
+  joinTokens(routes, parts);
+  audit(routes, parts);
   let openApi: object | undefined;
   routes.get("/api/v1/openapi.json", { schema: { hide: true } }, async () => {
     openApi ??= app.swagger();

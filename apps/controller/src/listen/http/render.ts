@@ -1,3 +1,5 @@
+import { parseDurationMs } from "@mig/kit";
+import { MigError } from "@mig/lifecycle";
 import type { CommandView, VmView } from "../../session/desk.ts";
 
 /** What operators see, with the wire's names and RFC 3339 times. */
@@ -12,10 +14,10 @@ export function renderVm(vm: VmView): object {
     miglet_state: vm.migletState,
     current_job: vm.currentJob,
     health: vm.health,
-    last_heartbeat: time(vm.lastHeartbeatMs),
-    last_seen: time(vm.lastSeenMs),
-    created_at: time(vm.createdAtMs),
-    updated_at: time(vm.updatedAtMs),
+    last_heartbeat: timeOrNull(vm.lastHeartbeatMs),
+    last_seen: timeOrNull(vm.lastSeenMs),
+    created_at: timeOrNull(vm.createdAtMs),
+    updated_at: timeOrNull(vm.updatedAtMs),
     incarnation: vm.incarnation,
     life: vm.life,
     runner_name: vm.runnerName,
@@ -41,16 +43,25 @@ export function renderCommand(command: CommandView): object {
     status: command.state,
     attempt: command.attempt,
     created_by: command.createdBy,
-    created_at: time(command.createdAtMs),
-    expires_at: time(command.expiresAtMs),
-    sent_at: time(command.sentAtMs),
-    acknowledged_at: time(command.acknowledgedAtMs),
-    finished_at: time(command.finishedAtMs),
+    created_at: timeOrNull(command.createdAtMs),
+    expires_at: timeOrNull(command.expiresAtMs),
+    sent_at: timeOrNull(command.sentAtMs),
+    acknowledged_at: timeOrNull(command.acknowledgedAtMs),
+    finished_at: timeOrNull(command.finishedAtMs),
     message: command.message,
     result: command.result,
   };
 }
 
-function time(ms: number | null): string | null {
+export function timeOrNull(ms: number | null): string | null {
   return ms === null ? null : new Date(ms).toISOString();
+}
+
+/** A duration in a request, as a person writes it. */
+export function readTimeMs(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const ms = parseDurationMs(text);
+  if (ms === undefined || ms === 0)
+    throw new MigError("invalid_request", `${name} is a duration, as in "1h"`);
+  return ms;
 }

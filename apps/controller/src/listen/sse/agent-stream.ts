@@ -3,6 +3,7 @@ import { type Log, pause } from "@mig/kit";
 import type { Connect, ControllerMessage, GoAway } from "@mig/protocol";
 import type { Desk, Session, Wire } from "../../session/desk.ts";
 import { toMigError } from "../error.ts";
+import { leaveInTime, type Standing } from "../stream/standing.ts";
 import { Outgoing } from "./outgoing.ts";
 
 /** What a stream may touch. */
@@ -20,8 +21,7 @@ export interface SseRequest {
   /** `Last-Event-ID`: the last command that this client has seen. */
   readonly lastSeen: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
-  /** Asks the guard of the route again: credentials may end while the stream is open. */
-  recheck(): Promise<void>;
+  readonly standing: Standing;
 }
 
 /**
@@ -31,7 +31,7 @@ export interface SseRequest {
 export async function openAgentStream(
   parts: SseParts,
   response: ServerResponse,
-  { connect, lastSeen, headers, recheck }: SseRequest,
+  { connect, lastSeen, headers, standing }: SseRequest,
 ): Promise<void> {
   const out = new Outgoing(response);
   const over = new AbortController();
@@ -71,6 +71,7 @@ export async function openAgentStream(
   session.ready();
   if (parts.signal.aborted) stop();
   void keepAlive(parts.pingMs, over.signal);
+  void leaveInTime(standing, over.signal, end);
 
   async function keepAlive(everyMs: number, signal: AbortSignal): Promise<void> {
     for (;;) {
@@ -79,7 +80,7 @@ export async function openAgentStream(
       // What was written a whole pause ago has not left: nobody reads.
       if (!out.isEmpty || !out.keepAlive()) return end(tooSlow);
       try {
-        await recheck();
+        await standing.recheck();
       } catch (thrown) {
         const error = toMigError(thrown);
         // Any other failure is ours and passes.

@@ -17,6 +17,7 @@ import { logAgentError } from "../stream/agent-error.ts";
 import { Lane } from "../stream/lane.ts";
 import { refusal } from "../stream/refusal.ts";
 import { SessionSlot } from "../stream/session-slot.ts";
+import { leaveInTime } from "../stream/standing.ts";
 import { readFrame } from "./incoming.ts";
 import { Outgoing } from "./outgoing.ts";
 import { createPaceLimit, framePace } from "./pace-limit.ts";
@@ -103,9 +104,10 @@ export class AgentStream {
         this.#hasBeenHeard = false;
         return wasHeard;
       },
-      recheck: () => handshake.recheck(),
+      standing: handshake.standing,
       onOver: (error) => this.#finish(toClosing(error)),
     });
+    void leaveInTime(handshake.standing, this.#end.signal, (goAway) => this.#leave(goAway));
   }
 
   /** The controller stops: agents come back spread over some seconds. */
@@ -157,21 +159,20 @@ export class AgentStream {
   }
 
   async #take(message: AgentMessage, bytes: number): Promise<void> {
-    const { vmId, knowsKinds } = this.#handshake;
+    const { vmId, knowsKinds, standing } = this.#handshake;
     if (message.kind !== "connect" && knowsKinds && !this.#slot.isOpen) throw new WireError("connect first");
     switch (message.kind) {
       case "connect":
         return this.#connect(message.connect);
-      case "event":
-        this.#parts.files?.keep(
-          vmId,
-          { file: "event", type: message.event.type },
-          eventToJson(message.event),
-        );
-        return this.#events.push(message.event, bytes);
+      case "event": {
+        const event = standing.own(message.event);
+        this.#parts.files?.keep(vmId, { file: "event", type: event.type }, eventToJson(event));
+        return this.#events.push(event, bytes);
+      }
       case "heartbeat": {
-        this.#parts.files?.keep(vmId, { file: "heartbeat" }, heartbeatToJson(message.heartbeat));
-        const reply = await this.#parts.desk.beat(vmId, message.heartbeat);
+        const beat = standing.own(message.heartbeat);
+        this.#parts.files?.keep(vmId, { file: "heartbeat" }, heartbeatToJson(beat));
+        const reply = await this.#parts.desk.beat(vmId, beat);
         return this.#tell({ kind: "heartbeat_ack", reply });
       }
       case "ack":
@@ -184,10 +185,10 @@ export class AgentStream {
   async #connect(connect: Connect): Promise<void> {
     this.#hasGreeted = true;
     this.#protocolVersion = connect.protocolVersion;
-    const { vmId } = this.#handshake;
+    const { vmId, standing } = this.#handshake;
     try {
       if (connect.vmId !== vmId) throw new MigError("vm_mismatch", `this is the socket of ${vmId}`);
-      const session = await this.#slot.open(connect);
+      const session = await this.#slot.open(standing.own(connect));
       if (session === undefined) return;
       this.#tell({ kind: "connect_ack", reply: session.reply });
       session.ready();

@@ -27,6 +27,8 @@ export function toClosing(error: MigError): Closing {
 export function closingOf(reason: string): Closing {
   if (reason === "shutting_down") return goingAway;
   if (reason === "slow_consumer") return tooSlow;
+  if (reason === "token_expired" || reason === "identity_revoked")
+    return toClosing(new MigError("unauthenticated", reason));
   if (reason === "superseded" || reason === "incarnation_lost")
     return toClosing(new MigError(reason, reason));
   return { ...finished, reason: shorten(reason) };

@@ -1,6 +1,7 @@
 import type { Log } from "@mig/kit";
 import type { Desk } from "../../session/desk.ts";
 import type { SampleFiles } from "../sample-files.ts";
+import type { Standing } from "../stream/standing.ts";
 
 /** What a socket may touch. */
 export interface WsParts {
@@ -21,6 +22,5 @@ export interface Handshake {
   readonly vmId: string;
   /** It chose the subprotocol, so it says `connect` first and understands every kind of message. */
   readonly knowsKinds: boolean;
-  /** Asks the guard of the route again: credentials may end while the socket is open. */
-  recheck(): Promise<void>;
+  readonly standing: Standing;
 }

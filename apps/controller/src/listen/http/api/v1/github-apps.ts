@@ -21,7 +21,7 @@ export function githubApps(routes: Routes, parts: HttpParts): void {
     "/api/v1/github-apps/:id/check",
     {
       schema: { tags: ["operator"], params: EntryPath, response: { 200: CheckAnswer, "4xx": ErrorAnswer } },
-      onRequest: ask(parts.gate, "operator"),
+      onRequest: ask(parts.gate, "app.check"),
     },
     async ({ params }) => {
       const { checkedAtMs, ...report } = await directory.check(idOf(params));

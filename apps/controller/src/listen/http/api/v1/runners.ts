@@ -1,7 +1,7 @@
 import { maybe } from "@mig/protocol";
 import { ErrorAnswer } from "@mig/protocol/schemas";
 import type { Look, RunnerEntry } from "../../../../runner/inventory-list.ts";
-import { ask } from "../../../auth.ts";
+import { ask, callerOf, orgsOf } from "../../../auth.ts";
 import type { HttpParts } from "../../http-app.ts";
 import type { Routes } from "../../routes.ts";
 import { RunnersAnswer, RunnersQuery } from "./runners-schemas.ts";
@@ -19,12 +19,13 @@ export function runners(routes: Routes, { desk: { inventory }, gate }: HttpParts
         querystring: RunnersQuery,
         response: { 200: RunnersAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "operator"),
+      onRequest: ask(gate, "runner.read"),
     },
     async (request) => {
       const query = request.query as Partial<Record<keyof typeof RunnersQuery.properties, string>>;
       const page = await inventory.list({
         limit: Math.min(1_000, Number(query.limit ?? pageDefault)),
+        ...maybe("orgIds", orgsOf(callerOf(request))),
         ...maybe("verdict", query.verdict),
         ...maybe("poolId", query.pool_id),
         ...maybe("orgId", query.org_id),

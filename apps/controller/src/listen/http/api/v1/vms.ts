@@ -10,7 +10,7 @@ import {
   VmsQuery,
   VmView,
 } from "@mig/protocol/schemas";
-import { ask } from "../../../auth.ts";
+import { actorOf, ask, callerOf, demand, orgsOf } from "../../../auth.ts";
 import type { HttpParts } from "../../http-app.ts";
 import { renderCommand, renderVm } from "../../render.ts";
 import type { Routes } from "../../routes.ts";
@@ -22,14 +22,18 @@ const expiryMsMax = 365 * 86_400_000;
 /** What operators see of VMs, and what they may tell them. */
 export function vms(routes: Routes, { desk, gate }: HttpParts): void {
   const tags = ["operator"];
-  const onRequest = ask(gate, "operator");
 
   routes.get(
     "/api/v1/vms",
-    { schema: { tags, querystring: VmsQuery, response: { 200: VmsAnswer, "4xx": ErrorAnswer } }, onRequest },
-    async ({ query }) => {
+    {
+      schema: { tags, querystring: VmsQuery, response: { 200: VmsAnswer, "4xx": ErrorAnswer } },
+      onRequest: ask(gate, "vm.read"),
+    },
+    async (request) => {
+      const { query } = request;
       const page = await desk.listVms({
         limit: Math.min(1_000, Number(query.limit ?? pageDefault)),
+        ...maybe("orgIds", orgsOf(callerOf(request))),
         ...maybe("poolId", query.pool_id),
         ...maybe("orgId", query.org_id),
         ...maybe("state", query.state),
@@ -42,21 +46,32 @@ export function vms(routes: Routes, { desk, gate }: HttpParts): void {
 
   routes.get(
     "/api/v1/vms/:vm_id",
-    { schema: { tags, params: VmPath, response: { 200: VmView, "4xx": ErrorAnswer } }, onRequest },
-    async ({ params }) => renderVm(await desk.findVm(params.vm_id)),
+    {
+      schema: { tags, params: VmPath, response: { 200: VmView, "4xx": ErrorAnswer } },
+      onRequest: ask(gate, "vm.read"),
+    },
+    async (request) => {
+      const vm = await desk.findVm(request.params.vm_id);
+      demand(callerOf(request), "vm.read", vm);
+      return renderVm(vm);
+    },
   );
 
   routes.post(
     "/api/v1/vms/:vm_id/commands",
     {
       schema: { tags, params: VmPath, body: OrderBody, response: { 201: CommandView, "4xx": ErrorAnswer } },
-      onRequest,
+      onRequest: ask(gate, "vm.command"),
     },
-    async ({ params, body }, reply) => {
+    async (request, reply) => {
+      const { params, body } = request;
+      const who = callerOf(request);
+      // A VM that has not been heard of belongs to nobody yet.
+      if (orgsOf(who) !== undefined) demand(who, "vm.command", await desk.findVm(params.vm_id));
       const command = await desk.queueCommand(params.vm_id, {
         type: body.type,
         parameters: toJsonObject(body.parameters),
-        by: "operator",
+        by: who === "anybody" ? "operator" : actorOf(who),
         ...maybe("expiresInMs", readExpiryMs(body.expires_in)),
       });
       return reply.status(201).send(renderCommand(command));

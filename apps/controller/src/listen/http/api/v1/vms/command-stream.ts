@@ -2,6 +2,7 @@ import { isId, maybe } from "@mig/protocol";
 import { ErrorAnswer, StreamQuery, VmPath } from "@mig/protocol/schemas";
 import { ask } from "../../../../auth.ts";
 import { openAgentStream } from "../../../../sse/agent-stream.ts";
+import { standingOf } from "../../../../stream/standing.ts";
 import { commonHeaders } from "../../../headers.ts";
 import type { HttpParts } from "../../../http-app.ts";
 import type { Routes } from "../../../routes.ts";
@@ -17,26 +18,28 @@ export function commandStream(routes: Routes, { desk, gate, log, signal, pingMs 
         querystring: StreamQuery,
         response: { "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.speak"),
     },
     async (request, reply) => {
       const { query } = request;
+      const { vm_id: vmId } = request.params;
+      const standing = standingOf(gate, request, vmId);
       const given = (text: string | undefined): string | undefined => (text === "" ? undefined : text);
       const lastSeen = [request.headers["last-event-id"]].flat()[0];
       await openAgentStream({ desk, log, pingMs, signal }, reply.raw, {
-        connect: {
-          vmId: request.params.vm_id,
+        connect: standing.own({
+          vmId,
           poolId: query.pool_id ?? "",
           version: query.version ?? "",
           protocolVersion: Number(query.protocol_version ?? 0),
           ...maybe("orgId", given(query.org_id)),
           ...maybe("incarnation", given(query.incarnation)),
           ...maybe("migletState", given(query.miglet_state)),
-        },
+        }),
         // A cursor that we never gave out is as good as none.
         lastSeen: lastSeen !== undefined && isId(lastSeen) ? lastSeen : undefined,
         headers: commonHeaders(request.id),
-        recheck: () => ask(gate, "agent")(request),
+        standing,
       });
       reply.hijack();
     },

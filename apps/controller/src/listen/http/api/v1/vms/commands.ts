@@ -12,29 +12,27 @@ import {
 } from "@mig/protocol/schemas";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { ask } from "../../../../auth.ts";
+import { standingOf } from "../../../../stream/standing.ts";
 import { isWebSocket } from "../../../../ws/ws-edge.ts";
 import type { HttpParts } from "../../../http-app.ts";
 import type { Routes } from "../../../routes.ts";
-
-type SocketRequest = Pick<FastifyRequest, "raw" | "headers"> & { params: { vm_id: string } };
 
 /**
  * GET …/commands (`?wait=25s` holds it; with `Upgrade: websocket` it becomes a socket, as …/commands/ws does), and the
  * acknowledgements that answer what it brought.
  */
 export function commands(routes: Routes, { desk, gate, signal, ws }: HttpParts): void {
-  const becomeSocket = (request: SocketRequest, reply: FastifyReply): void => {
-    const recheck = (): Promise<void> => ask(gate, "agent")(request);
-    ws.accept(request.raw, reply.raw, { vmId: request.params.vm_id, recheck });
+  const becomeSocket = (vmId: string, request: FastifyRequest, reply: FastifyReply): void => {
+    ws.accept(request.raw, reply.raw, { vmId, standing: standingOf(gate, request, vmId) });
     reply.hijack();
   };
   routes.get(
     "/api/v1/vms/:vm_id/commands/ws",
     {
       schema: { tags: ["agent"], params: VmPath, response: { "4xx": ErrorAnswer } },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.speak"),
     },
-    async (request, reply) => becomeSocket(request, reply),
+    async (request, reply) => becomeSocket(request.params.vm_id, request, reply),
   );
   routes.get(
     "/api/v1/vms/:vm_id/commands",
@@ -45,11 +43,11 @@ export function commands(routes: Routes, { desk, gate, signal, ws }: HttpParts):
         querystring: PollQuery,
         response: { 200: CommandsAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.speak"),
     },
     async (request, reply) => {
-      if (isWebSocket(request)) return becomeSocket(request, reply);
       const { vm_id: vmId } = request.params;
+      if (isWebSocket(request)) return becomeSocket(vmId, request, reply);
       const { query } = request;
       // The client has gone, or we are going: nobody is held any longer.
       const gone = new AbortController();
@@ -79,7 +77,7 @@ export function commands(routes: Routes, { desk, gate, signal, ws }: HttpParts):
     const command = await desk.answer(vmId, answerFromJson(body, commandId), false);
     return { status: "acknowledged", vm_id: vmId, command_id: command.id, command_state: command.state };
   };
-  const onRequest = ask(gate, "agent");
+  const onRequest = ask(gate, "vm.speak");
   const response = { 200: AckAnswer, "4xx": ErrorAnswer };
 
   routes.post(

@@ -1,7 +1,7 @@
 import { MigError } from "@mig/lifecycle";
 import { type EventAck, eventFromJson, toJsonObject, type VmEvent } from "@mig/protocol";
 import { ErrorAnswer, EventAnswer, EventsBody, VmPath } from "@mig/protocol/schemas";
-import { ask } from "../../../../auth.ts";
+import { ask, asOwn, callerOf } from "../../../../auth.ts";
 import type { HttpParts } from "../../../http-app.ts";
 import type { Routes } from "../../../routes.ts";
 
@@ -16,11 +16,16 @@ export function events(routes: Routes, { desk, gate, files }: HttpParts): void {
         body: EventsBody,
         response: { 200: EventAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.speak"),
     },
-    async ({ params: { vm_id: vmId }, body }) => {
+    async (request) => {
+      const {
+        params: { vm_id: vmId },
+        body,
+      } = request;
       const bodies: unknown[] = "events" in body && Array.isArray(body.events) ? body.events : [body];
-      const list = bodies.map((one) => eventFromJson(one, { vmId, nowMs: Date.now() }));
+      const who = callerOf(request);
+      const list = bodies.map((one) => asOwn(who, eventFromJson(one, { vmId, nowMs: Date.now() })));
       for (const [i, event] of list.entries()) {
         files?.keep(vmId, { file: "event", type: event.type }, toJsonObject(bodies[i]));
       }

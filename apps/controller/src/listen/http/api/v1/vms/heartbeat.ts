@@ -1,6 +1,6 @@
 import { heartbeatFromJson, toJsonObject } from "@mig/protocol";
 import { ErrorAnswer, HeartbeatAnswer, HeartbeatBody, VmPath } from "@mig/protocol/schemas";
-import { ask } from "../../../../auth.ts";
+import { ask, asOwn, callerOf } from "../../../../auth.ts";
 import type { HttpParts } from "../../../http-app.ts";
 import type { Routes } from "../../../routes.ts";
 
@@ -15,10 +15,14 @@ export function heartbeat(routes: Routes, { desk, gate, files }: HttpParts): voi
         body: HeartbeatBody,
         response: { 200: HeartbeatAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.speak"),
     },
-    async ({ params: { vm_id: vmId }, body }) => {
-      const beat = heartbeatFromJson(body, { vmId, nowMs: Date.now() });
+    async (request) => {
+      const {
+        params: { vm_id: vmId },
+        body,
+      } = request;
+      const beat = asOwn(callerOf(request), heartbeatFromJson(body, { vmId, nowMs: Date.now() }));
       files?.keep(vmId, { file: "heartbeat" }, toJsonObject(body));
       const reply = await desk.beat(vmId, beat);
       return {

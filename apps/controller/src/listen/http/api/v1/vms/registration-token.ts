@@ -1,7 +1,7 @@
 import { maybe, toJsonObject } from "@mig/protocol";
 import { ErrorAnswer, GrantAnswer, GrantBody, VmPath } from "@mig/protocol/schemas";
 import type { Grant } from "../../../../../session/desk.ts";
-import { ask } from "../../../../auth.ts";
+import { ask, asOwn, callerOf } from "../../../../auth.ts";
 import type { HttpParts } from "../../../http-app.ts";
 import type { Routes } from "../../../routes.ts";
 
@@ -16,13 +16,21 @@ export function registrationToken(routes: Routes, { desk, gate, files }: HttpPar
         body: GrantBody,
         response: { 200: GrantAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.grant"),
     },
-    async ({ params: { vm_id: vmId }, body }) => {
+    async (request) => {
+      const {
+        params: { vm_id: vmId },
+        body,
+      } = request;
+      const { poolId, orgId } = asOwn(callerOf(request), {
+        poolId: filled(body?.pool_id),
+        orgId: filled(body?.org_id),
+      });
       files?.keep(vmId, { file: "registration-token-request" }, toJsonObject(body));
       const grant = await desk.issueGrant(vmId, {
-        ...maybe("orgId", filled(body?.org_id)),
-        ...maybe("poolId", filled(body?.pool_id)),
+        ...maybe("orgId", orgId),
+        ...maybe("poolId", poolId),
         ...maybe("runnerGroup", filled(body?.runner_group)),
         ...maybe("labels", body?.labels?.length === 0 ? undefined : (body?.labels ?? undefined)),
       });

@@ -9,7 +9,7 @@ export function runnerRelease(routes: Routes, { desk, gate }: HttpParts): void {
     "/api/v1/vms/:vm_id/runner/release",
     {
       schema: { tags: ["agent"], params: VmPath, response: { 200: ReleaseAnswer, "4xx": ErrorAnswer } },
-      onRequest: ask(gate, "agent"),
+      onRequest: ask(gate, "vm.speak"),
     },
     async ({ params: { vm_id: vmId } }) => ({ registration: await desk.releaseRunner(vmId) }),
   );

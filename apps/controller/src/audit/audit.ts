@@ -1,0 +1,78 @@
+import { sql } from "kysely";
+import type { Store, Tx } from "../store/open-store.ts";
+import { type Act, firstHash, type Link, link } from "./chain.ts";
+
+/**
+ * Writes acts into the transaction that does them: what cannot be audited is not done. The head of the chain is held
+ * from here to the commit, so acts of one organization are written one after the other.
+ */
+export async function recordAct(tx: Tx, act: Act): Promise<void> {
+  await sql`insert into audit_heads (org_id, seq, hash) values (${act.orgId}, 0, ${firstHash})
+    on conflict do nothing`.execute(tx);
+  const { rows } = await sql<{ seq: number; hash: string; nowMs: number }>`select seq::float8 as seq, hash,
+    round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs"
+    from audit_heads where org_id = ${act.orgId} for update`.execute(tx);
+  const head = rows[0] ?? { seq: 0, hash: firstHash, nowMs: Date.now() };
+  const next = link(act, head.seq + 1, head.nowMs, head.hash);
+  await sql`insert into audit (org_id, seq, at, actor, action, object, result, entry, hash)
+    values (${act.orgId}, ${next.seq}, to_timestamp(${head.nowMs} / 1000.0), ${act.actor}, ${act.action},
+      ${act.object}, ${act.result}, ${next.entry}, ${next.hash})`.execute(tx);
+  await sql`update audit_heads set seq = ${next.seq}, hash = ${next.hash} where org_id = ${act.orgId}`.execute(
+    tx,
+  );
+}
+
+export interface AuditFilter {
+  /** Undefined: all organizations. */
+  readonly orgIds?: readonly string[];
+  readonly actor?: string;
+  readonly action?: string;
+  readonly object?: string;
+  readonly sinceMs?: number;
+  readonly untilMs?: number;
+  readonly limit: number;
+  /** Of the page before. */
+  readonly cursor?: { readonly atMs: number; readonly orgId: string; readonly seq: number };
+}
+
+export interface AuditEntry extends Link {
+  readonly atMs: number;
+}
+
+/** Newest first. */
+export async function listAudit(store: Store, filter: AuditFilter): Promise<AuditEntry[]> {
+  const { cursor } = filter;
+  return store.transact(async (tx) => {
+    const { rows } = await sql<AuditEntry>`select org_id as "orgId", seq::float8 as seq, entry, hash,
+        round(extract(epoch from at) * 1000)::float8 as "atMs" from audit
+      where (${filter.orgIds === undefined} or org_id in (select jsonb_array_elements_text(${JSON.stringify(filter.orgIds ?? [])}::jsonb)))
+        and (${filter.actor ?? null}::text is null or actor = ${filter.actor ?? null})
+        and (${filter.action ?? null}::text is null or action = ${filter.action ?? null})
+        and (${filter.object ?? null}::text is null or object = ${filter.object ?? null})
+        and (${filter.sinceMs ?? null}::float8 is null or at >= to_timestamp(${filter.sinceMs ?? 0}::float8 / 1000.0))
+        and (${filter.untilMs ?? null}::float8 is null or at < to_timestamp(${filter.untilMs ?? 0}::float8 / 1000.0))
+        and (${cursor?.atMs ?? null}::float8 is null
+          or (round(extract(epoch from at) * 1000)::float8, org_id, seq)
+            < (${cursor?.atMs ?? 0}::float8, ${cursor?.orgId ?? ""}::text, ${cursor?.seq ?? 0}::bigint))
+      order by round(extract(epoch from at) * 1000)::float8 desc, org_id desc, seq desc limit ${filter.limit}`.execute(
+      tx,
+    );
+    return rows;
+  });
+}
+
+/** One chain from its beginning, and where it was said to end. */
+export async function readChain(
+  store: Store,
+  orgId: string,
+  after: number,
+  limit: number,
+): Promise<{ links: Link[]; head: { seq: number; hash: string } }> {
+  return store.transact(async (tx) => {
+    const { rows: heads } = await sql<{ seq: number; hash: string }>`select seq::float8 as seq, hash
+      from audit_heads where org_id = ${orgId}`.execute(tx);
+    const { rows } = await sql<Link>`select org_id as "orgId", seq::float8 as seq, entry, hash from audit
+      where org_id = ${orgId} and seq > ${after} order by seq limit ${limit}`.execute(tx);
+    return { links: rows, head: heads[0] ?? { seq: 0, hash: firstHash } };
+  });
+}

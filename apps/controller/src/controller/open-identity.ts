@@ -1,0 +1,82 @@
+import { type Log, pause } from "@mig/kit";
+import { MigError } from "@mig/lifecycle";
+import { ApiKeys } from "../identity/api-keys.ts";
+import { SigningKeys } from "../identity/signing-keys.ts";
+import { VmIdentities } from "../identity/vm-identities.ts";
+import { VmTokens } from "../identity/vm-token.ts";
+import { createJoinDesk } from "../join/join-desk.ts";
+import type { Access } from "../listen/access.ts";
+import type { Sealer } from "../secrets/sealer.ts";
+import type { Registry } from "../session/registry.ts";
+import type { Store } from "../store/open-store.ts";
+
+export interface OpenIdentitySettings {
+  readonly store: Store;
+  readonly sealer: Sealer;
+  readonly registry: Registry;
+  readonly poolOf: (poolId: string) => { orgId: string } | undefined;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+export interface OpenIdentity {
+  readonly access: Access;
+  /** Call after `signal` has aborted. */
+  close(): Promise<void>;
+}
+
+/** A new signing key is published ten minutes before it signs. */
+const refreshKeysMs = 60_000;
+
+/** Who is who: keys of operators, identities of VMs, and the keys that sign their tokens. */
+export async function openIdentity(settings: OpenIdentitySettings): Promise<OpenIdentity> {
+  const { store, sealer, registry, log, signal } = settings;
+  const signingKeys = await SigningKeys.open({ store, sealer });
+  const vmTokens = new VmTokens(signingKeys);
+  const identities = new VmIdentities({
+    store,
+    log,
+    signal,
+    onEnded(vmId) {
+      log.warn({ vm_id: vmId }, "an identity is over; what spoke for it is cut");
+      registry.get(vmId)?.end({ reason: "identity_revoked", reconnectAfterMs: 0, deadlineMs: 0 });
+    },
+  });
+  await identities.start();
+  const access: Access = {
+    store,
+    apiKeys: new ApiKeys(store),
+    signingKeys,
+    vmTokens,
+    identities,
+    join: createJoinDesk({ store, tokens: vmTokens, identities, log }),
+    orgOfPool(poolId) {
+      const orgId = settings.poolOf(poolId)?.orgId;
+      if (orgId === undefined)
+        throw new MigError(
+          "refused",
+          `there is no pool ${poolId}; GET /api/v1/pools lists those that are known`,
+        );
+      return orgId;
+    },
+  };
+  const watch = keepKeys(signingKeys, log, signal);
+  return {
+    access,
+    async close() {
+      await Promise.all([identities.close(), watch]);
+    },
+  };
+}
+
+async function keepKeys(keys: SigningKeys, log: Log, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await pause(refreshKeysMs, signal);
+    if (signal.aborted) return;
+    await keys
+      .refresh()
+      .catch((error: unknown) =>
+        log.warn({ error }, "signing keys cannot be read; those that are known go on"),
+      );
+  }
+}
