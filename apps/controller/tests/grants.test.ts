@@ -144,7 +144,9 @@ describeOnEngines("grants", (engine) => {
     await Promise.all(
       Array.from({ length: 4 }, (_, i) => (sources[i % 2] ?? open(slow).source).take(ask(`vm-${i}`), holdMs)),
     );
-    const { rows } = await store.transact((tx) => sql<{ tries: number }>`select tries from grants`.execute(tx));
+    const { rows } = await store.transact((tx) =>
+      sql<{ tries: number }>`select tries from grants`.execute(tx),
+    );
     expect(rows.map(({ tries }) => tries)).toEqual([1, 1, 1, 1]);
   });
 
