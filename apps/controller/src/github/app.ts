@@ -142,9 +142,7 @@ export function createGithubApp(settings: AppSettings): GithubApp {
         "GitHub's installation token came without token or expires_at",
       );
     if (expiresAtMs - githubNowMs() < 60_000)
-      throw new MigError("github_unavailable", "GitHub's installation token came expired", {
-        retryAfterMs: 5_000,
-      });
+      throw new MigError("github_unavailable", "GitHub's installation token came expired");
     const token = { text, expiresAtMs };
     tokens.set(account.name, token);
     return token;

@@ -40,16 +40,24 @@ export function refusalOf(what: string, refusal: GithubRefusal, nowMs: number): 
  */
 export function retryAfterOf({ status, headers, data }: GithubRefusal, nowMs: number): number | undefined {
   if (status !== 403 && status !== 429 && status < 500) return undefined;
+  const githubNowMs = saidAtMs(headers) ?? nowMs;
   const given = headers["retry-after"];
   if (given !== undefined) {
     const seconds = Number(given);
-    return within(Number.isFinite(seconds) ? seconds * 1000 : Date.parse(String(given)) - nowMs);
+    return within(Number.isFinite(seconds) ? seconds * 1000 : Date.parse(String(given)) - githubNowMs);
   }
-  if (status >= 500) return 5_000;
+  // A server in trouble names no time, and is often back at once: how soon to ask again is the caller's backoff.
+  if (status >= 500) return undefined;
   if (String(headers["x-ratelimit-remaining"]) === "0")
-    return within(Number(headers["x-ratelimit-reset"] ?? Number.NaN) * 1000 - nowMs);
+    return within(Number(headers["x-ratelimit-reset"] ?? Number.NaN) * 1000 - githubNowMs);
   const isSecondary = /rate limit|abuse detection/i.test(readText(asObject(data) ?? {}, "message") ?? "");
   return status === 429 || isSecondary ? 60_000 : undefined;
+}
+
+/** By the clock that the times in the same answer are meant by, which may be far from ours. */
+export function saidAtMs(headers: GithubRefusal["headers"]): number | undefined {
+  const atMs = Date.parse(String(headers["date"]));
+  return Number.isFinite(atMs) ? atMs : undefined;
 }
 
 /** GitHub's windows are an hour long; what is out of all bounds is not believed. */

@@ -69,6 +69,9 @@ export function createRegistrar(app: GithubApp): Registrar {
         "github_unavailable",
         "GitHub's registration token came without token or expires_at",
       );
+    // By GitHub's clock: an agent with a dead token would try it three times and give its VM up.
+    if (expiresAtMs <= Date.now() + app.skewMs())
+      throw new MigError("github_unavailable", "GitHub's registration token came expired");
     return { secret: { registration_token: token }, expiresAtMs: expiresAtMs - app.skewMs() };
   }
 

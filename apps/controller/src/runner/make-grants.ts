@@ -158,7 +158,7 @@ export function startGrantMaker(settings: MakerSettings): GrantMaker {
     log.warn({ app, vm_id: row.vmId, tries: row.tries, error: known }, "a grant could not be made");
     const mayHelp = isRetryable(category) && row.tries < triesMax;
     const laterMs =
-      code === "github_conflict" ? 0 : Math.max(retryAfterMs ?? 0, Math.min(60_000, 250 * 2 ** row.tries));
+      code === "github_conflict" ? 0 : Math.max(retryAfterMs ?? 0, backoffMs(row.tries, Math.random()));
     const problem = JSON.stringify({
       code,
       category,
@@ -185,6 +185,11 @@ export function startGrantMaker(settings: MakerSettings): GrantMaker {
   }
 
   return { wake: () => rouse(), closed: run() };
+}
+
+/** The first after a quarter to half a second; spread, so that those who failed together do not return together. */
+export function backoffMs(tries: number, random: number): number {
+  return Math.min(60_000, 250 * 2 ** tries) * (0.5 + random / 2);
 }
 
 function wishOf({ wish, runnerName, vmId }: GrantRow): RegistrarWish {
