@@ -20,11 +20,14 @@ const codes: Readonly<Record<number, ErrorCode>> = {
 export function refusalOf(what: string, refusal: GithubRefusal, nowMs: number): MigError {
   const { status, headers, data } = refusal;
   const retryAfterMs = retryAfterOf(refusal, nowMs);
+  const words = readText(asObject(data) ?? {}, "message");
   const code =
     retryAfterMs !== undefined && status === 403
       ? "github_rate_limited"
-      : (codes[status] ?? (status >= 500 ? "github_unavailable" : "github_forbidden"));
-  const said = printable(readText(asObject(data) ?? {}, "message") ?? "no message", 200);
+      : status === 422 && /permissions requested are not granted/i.test(words ?? "")
+        ? "github_forbidden" // No other try helps before an owner accepts them.
+        : (codes[status] ?? (status >= 500 ? "github_unavailable" : "github_forbidden"));
+  const said = printable(words ?? "no message", 200);
   const id = printable(String(headers["x-github-request-id"] ?? "?"), 60);
   // GitHub names the permission that was missing; an operator needs nothing more.
   const wanted = headers["x-accepted-github-permissions"];
