@@ -5,7 +5,7 @@ import { Peer } from "./peer.ts";
 import { scenarios } from "./scenarios.ts";
 
 /** One list of scenarios × every channel, the agent's own link code against a real controller process. */
-const channels: readonly Channel[] = ["grpc", "poll"];
+const channels: readonly Channel[] = ["grpc", "websocket", "sse", "poll"];
 
 describe.each(channels)("over %s", (channel) => {
   let house: House;

@@ -58,6 +58,7 @@ export class Peer {
           migletState: () => this.state,
         },
         http,
+        httpEndpoint: this.#house.url,
         grpcEndpoint: this.#house.url,
         timing: { reconnectFirstMs: 50, reconnectCapMs: 400, pollWaitMs: 2_000, pollPauseMs: 20 },
         log: silentLog,

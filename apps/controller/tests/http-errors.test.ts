@@ -1,7 +1,7 @@
 import { MigError } from "@mig/lifecycle";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { renderError } from "../src/listen/error.ts";
-import { call, openTestListeners, type Reply, type TestListeners, talk } from "./open-test-listeners.ts";
+import { call, openTestListeners, type Reply, type TestListeners } from "./open-test-listeners.ts";
 
 let mig: TestListeners;
 let failure: unknown;
@@ -144,11 +144,6 @@ test.each<[string, string, RequestInit, number, string]>([
   ],
 ])("%s", async (_, path, init, status, code) => {
   expectError(await call(`${mig.url}${path}`, init), status, code);
-});
-
-test("a WebSocket is refused in plain words, and costs no command", async () => {
-  const head = `GET ${vm}/commands HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n`;
-  expect(await talk(mig.port, head, (heard) => heard.includes("}"))).toMatch(/^HTTP\/1.1 422 /);
 });
 
 test("405 names the methods of the path", async () => {

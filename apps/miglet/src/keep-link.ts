@@ -75,6 +75,7 @@ export async function createLinkKeeper(about: LinkKeeperSettings): Promise<LinkK
       channel: settings["controller.channel"],
       speaker,
       http,
+      httpEndpoint: endpoint,
       grpcEndpoint: resolveGrpcEndpoint(settings["controller.grpc_endpoint"], endpoint),
       timing: {
         reconnectFirstMs: settings["controller.retry.initial_backoff"],

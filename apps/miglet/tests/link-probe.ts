@@ -1,5 +1,5 @@
 /**
- * A program that tries both ways of the link against one address and prints what came of it as a line of JSON. Started
+ * A program that tries the ways of the link against one address and prints what came of it as a line of JSON. Started
  * by link-runtimes.test.ts on Node and on Bun, whose http, http2 and tls are two different implementations.
  *
  *   link-probe.ts <origin> <ca file or ""> <cert file or ""> <key file or "">
@@ -7,7 +7,9 @@
 import { silentLog } from "@mig/kit";
 import { openGrpcLink } from "../src/link/grpc-link.ts";
 import { createHttpCalls } from "../src/link/http-calls.ts";
+import { openSseLink } from "../src/link/sse-link.ts";
 import { createTlsSource } from "../src/link/tls-material.ts";
+import { openWsLink } from "../src/link/ws-link.ts";
 
 const [origin = "", caPath = "", certPath = "", keyPath = ""] = process.argv.slice(2);
 const file = (path: string): string | undefined => (path === "" ? undefined : path);
@@ -26,8 +28,8 @@ const outcomeOf = (work: Promise<unknown>): Promise<string> =>
     (error: Error) => error.message,
   );
 
-async function tryGrpc(): Promise<void> {
-  const { link } = await openGrpcLink(
+async function tryStream(open: typeof openGrpcLink): Promise<void> {
+  const { link } = await open(
     { endpoint: origin, speaker, tls, connectMs: 2000, answerMs: 2000, log: silentLog },
     { onCommand: () => {}, onDown: () => {}, onGoAway: () => {} },
   );
@@ -51,4 +53,25 @@ async function tryHttp(): Promise<void> {
   }
 }
 
-console.log(JSON.stringify({ grpc: await outcomeOf(tryGrpc()), http: await outcomeOf(tryHttp()) }));
+async function trySse(): Promise<void> {
+  const about = { endpoint: origin, vmId: "vm-1", incarnation: "boot-install", tls, log: silentLog };
+  const http = createHttpCalls(about);
+  try {
+    const { link } = await openSseLink(
+      { endpoint: origin, http, speaker, tls, cursor: {}, connectMs: 2000, silentMs: 2000, log: silentLog },
+      { onCommand: () => {}, onDown: () => {}, onGoAway: () => {} },
+    );
+    await link.close();
+  } finally {
+    http.close();
+  }
+}
+
+console.log(
+  JSON.stringify({
+    grpc: await outcomeOf(tryStream(openGrpcLink)),
+    websocket: await outcomeOf(tryStream(openWsLink)),
+    sse: await outcomeOf(trySse()),
+    http: await outcomeOf(tryHttp()),
+  }),
+);

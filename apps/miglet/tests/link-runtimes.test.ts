@@ -25,6 +25,13 @@ const runtimes: [string, string | undefined][] = [
   ["Bun", bun],
 ];
 
+interface Outcome<T> {
+  grpc: T;
+  websocket: T;
+  sse: T;
+  http: T;
+}
+
 let ca: TestCa;
 let otherCa: TestCa;
 let folder: string;
@@ -51,26 +58,28 @@ afterAll(async () => {
 });
 
 describe.each(runtimes)("the link on %s", (_name, program) => {
-  const probe = async (origin: string, ...files: string[]): Promise<{ grpc: string; http: string }> => {
+  const probe = async (origin: string, ...files: string[]): Promise<Outcome<string>> => {
     const { stdout } = await run(
       program ?? "",
       ["--conditions=mig-source", join(here, "link-probe.ts"), origin, ...files],
       { env: { PATH: "/usr/bin:/bin", NODE_TLS_REJECT_UNAUTHORIZED: "0" }, timeout: 30_000 },
     );
-    return JSON.parse(stdout) as { grpc: string; http: string };
+    return JSON.parse(stdout) as Outcome<string>;
   };
-  const both = (said: RegExp | string): { grpc: unknown; http: unknown } => {
+  const all = (said: RegExp | string): Outcome<unknown> => {
     const one = typeof said === "string" ? said : expect.stringMatching(said);
-    return { grpc: one, http: one };
+    return { grpc: one, websocket: one, sse: one, http: one };
   };
 
   test.skipIf(program === undefined)(
-    "carries both ways over TLS, with SNI, ALPN and one connection each",
+    "carries every way over TLS, with SNI, ALPN and one connection each",
     async () => {
       const server = await lab(await ca.issue({ hosts }));
-      expect(await probe(`https://localhost:${server.port}`, at("ca.pem"))).toEqual(both("went well"));
+      expect(await probe(`https://localhost:${server.port}`, at("ca.pem"))).toEqual(all("went well"));
       expect(server.connections).toMatchObject([
         { servername: "localhost", alpn: "h2", protocol: "TLSv1.3" },
+        { servername: "localhost", alpn: "http/1.1", protocol: "TLSv1.3" },
+        { servername: "localhost", protocol: "TLSv1.3" },
         { servername: "localhost", protocol: "TLSv1.3" },
       ]);
     },
@@ -79,14 +88,14 @@ describe.each(runtimes)("the link on %s", (_name, program) => {
   test.skipIf(program === undefined)("verifies, whatever NODE_TLS_REJECT_UNAUTHORIZED says", async () => {
     const server = await lab(await ca.issue({ hosts }));
     const origin = `https://localhost:${server.port}`;
-    expect(await probe(origin, at("other.pem"))).toEqual(both(/set controller\.ca_path/));
-    expect(await probe(origin)).toEqual(both(/set controller\.ca_path/));
+    expect(await probe(origin, at("other.pem"))).toEqual(all(/set controller\.ca_path/));
+    expect(await probe(origin)).toEqual(all(/set controller\.ca_path/));
     server.use(await ca.issue({ hosts: ["controller.example"] }));
-    expect(await probe(origin, at("ca.pem"))).toEqual(both(/for another name/));
+    expect(await probe(origin, at("ca.pem"))).toEqual(all(/for another name/));
     server.use(await ca.issue({ hosts, notBefore: new Date(Date.now() - 3 * 86_400_000) }));
-    expect(await probe(origin, at("ca.pem"))).toEqual(both(/has expired/));
+    expect(await probe(origin, at("ca.pem"))).toEqual(all(/has expired/));
     server.use(await otherCa.issue({ hosts }));
-    expect(await probe(origin, at("ca.pem"))).toEqual(both(/set controller\.ca_path/));
+    expect(await probe(origin, at("ca.pem"))).toEqual(all(/set controller\.ca_path/));
     expect(server.streams).toEqual([]);
   });
 
@@ -99,9 +108,9 @@ describe.each(runtimes)("the link on %s", (_name, program) => {
         rejectUnauthorized: true,
       });
       const origin = `https://localhost:${server.port}`;
-      expect(await probe(origin, at("ca.pem"))).toEqual(both(/controller\.tls\.cert_path/));
-      expect(await probe(origin, at("ca.pem"), at("vm.pem"), at("vm.key"))).toEqual(both("went well"));
-      expect(server.connections.map(({ client }) => client)).toEqual(["vm-1", "vm-1"]);
+      expect(await probe(origin, at("ca.pem"))).toEqual(all(/controller\.tls\.cert_path/));
+      expect(await probe(origin, at("ca.pem"), at("vm.pem"), at("vm.key"))).toEqual(all("went well"));
+      expect(server.connections.map(({ client }) => client)).toEqual(["vm-1", "vm-1", "vm-1", "vm-1"]);
     },
   );
 
@@ -109,7 +118,7 @@ describe.each(runtimes)("the link on %s", (_name, program) => {
     "names servers without TLS, of old TLS, silent ones and none",
     async () => {
       const old = await lab(await ca.issue({ hosts }), oldTls);
-      expect(await probe(`https://localhost:${old.port}`, at("ca.pem"))).toEqual(both(/TLS 1\.2 or newer/));
+      expect(await probe(`https://localhost:${old.port}`, at("ca.pem"))).toEqual(all(/TLS 1\.2 or newer/));
       const plain = createServer((socket) => {
         socket.on("error", () => {});
         socket.on("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
@@ -120,17 +129,17 @@ describe.each(runtimes)("the link on %s", (_name, program) => {
       const portOf = (server: typeof plain): number => (server.address() as { port: number }).port;
       try {
         expect(await probe(`https://localhost:${portOf(plain)}`, at("ca.pem"))).toEqual(
-          both(/does not speak TLS/),
+          all(/does not speak TLS/),
         );
         expect(await probe(`https://localhost:${portOf(silent)}`, at("ca.pem"))).toEqual(
-          both(/within 2000 ms/),
+          all(/within 2000 ms/),
         );
       } finally {
         plain.close();
         silent.close();
       }
       expect(await probe(`https://localhost:${await freePort()}`, at("ca.pem"))).toEqual(
-        both(/nobody listens/),
+        all(/nobody listens/),
       );
     },
   );

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from "node:http";
 import {
   createSecureServer,
   type Http2SecureServer,
@@ -7,11 +8,13 @@ import {
   type ServerHttp2Session,
 } from "node:http2";
 import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { decodeAgentMessage, encodeControllerMessage } from "@mig/protocol/proto";
 import type { TestCertificate } from "@mig/sandbox";
 import { createFrameReader, frameOf } from "../src/link/grpc-frames.ts";
 import { friendly, type StreamOfAgent } from "./link-lab.ts";
+import { friendlyWs, serveWs } from "./link-ws-lab.ts";
 
 /** What a connection brought: one for each TLS connection that was accepted. */
 export interface SeenConnection {
@@ -99,6 +102,12 @@ export async function startTlsLab(
     stream.on("data", (chunk: Buffer) => read(chunk));
     stream.on("end", () => stream.end());
   });
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, first: Buffer) => {
+    const head = `GET\r\nSec-WebSocket-Key: ${request.headers["sec-websocket-key"]}`;
+    const take = serveWs(socket, head, friendlyWs, { streams: [], heard: [], frames: [] });
+    take(first);
+    socket.on("data", take).on("error", () => {});
+  });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   lab.port = (server.address() as AddressInfo).port;
   return lab;
@@ -107,6 +116,13 @@ export async function startTlsLab(
 function answerHttp(request: Http2ServerRequest, response: Http2ServerResponse): void {
   if (request.httpVersionMajor === 2) return;
   request.resume();
+  if (request.url.includes("/commands/stream")) {
+    response.setHeader("content-type", "text/event-stream");
+    response.write(
+      `event: connect_ack\ndata: ${JSON.stringify({ accepted: true, protocol_version: 1 })}\n\n`,
+    );
+    return;
+  }
   request.on("end", () => {
     response.setHeader("content-type", "application/json");
     response.end(JSON.stringify({ commands: [], next_interval_ms: 5000, server_time_ms: Date.now() }));

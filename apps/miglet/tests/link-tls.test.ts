@@ -13,7 +13,9 @@ import { createChosenLink } from "../src/link/choose-link.ts";
 import { openGrpcLink } from "../src/link/grpc-link.ts";
 import { createHttpClient } from "../src/link/http-request.ts";
 import type { LinkUp } from "../src/link/link.ts";
+import { openSseLink } from "../src/link/sse-link.ts";
 import { createTlsSource, type TlsMaterial } from "../src/link/tls-material.ts";
+import { openWsLink } from "../src/link/ws-link.ts";
 import { httpCalls, quick, speaker } from "./link-lab.ts";
 import { oldTls, startTlsLab, type TlsLab } from "./link-tls-lab.ts";
 
@@ -48,25 +50,42 @@ const listen = async (server: Server): Promise<number> => {
   return (server.address() as AddressInfo).port;
 };
 
-/** One try over each way; undefined when it went well. */
-const ways = {
-  async grpc(origin: string, material: TlsMaterial): Promise<unknown> {
-    const opened = openGrpcLink(
-      {
-        endpoint: origin,
-        speaker,
-        tls: async () => material,
-        connectMs: 1500,
-        answerMs: 1500,
-        log: silentLog,
-      },
+async function tryStream(
+  open: typeof openGrpcLink,
+  endpoint: string,
+  material: TlsMaterial,
+): Promise<unknown> {
+  const tls = async (): Promise<TlsMaterial> => material;
+  try {
+    const { link } = await open(
+      { endpoint, speaker, tls, connectMs: 1500, answerMs: 1500, log: silentLog },
       { onCommand: () => {}, onDown: () => {}, onGoAway: () => {} },
     );
+    await link.close();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+/** One try over each way; undefined when it went well. */
+const ways = {
+  grpc: (origin: string, material: TlsMaterial) => tryStream(openGrpcLink, origin, material),
+  websocket: (origin: string, material: TlsMaterial) => tryStream(openWsLink, origin, material),
+  async sse(origin: string, material: TlsMaterial): Promise<unknown> {
+    const tls = async (): Promise<TlsMaterial> => material;
+    const http = httpCalls(origin, { tls });
     try {
-      await (await opened).link.close();
+      const { link } = await openSseLink(
+        { endpoint: origin, http, speaker, tls, cursor: {}, connectMs: 1500, silentMs: 1500, log: silentLog },
+        { onCommand: () => {}, onDown: () => {}, onGoAway: () => {} },
+      );
+      await link.close();
       return undefined;
     } catch (error) {
       return error;
+    } finally {
+      http.close();
     }
   },
   async http(origin: string, material: TlsMaterial): Promise<unknown> {
@@ -82,7 +101,7 @@ const ways = {
   },
 };
 
-describe.each(["grpc", "http"] as const)("%s over TLS", (way) => {
+describe.each(["grpc", "websocket", "sse", "http"] as const)("%s over TLS", (way) => {
   const attempt = (port: number, material: TlsMaterial, host = "localhost"): Promise<unknown> =>
     ways[way](`https://${host}:${port}`, material);
   const expectRemedy = (error: unknown, remedy: RegExp): void => {

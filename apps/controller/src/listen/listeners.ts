@@ -8,6 +8,7 @@ import { createGrpcEdge } from "./grpc/grpc-edge.ts";
 import type { Health } from "./health.ts";
 import { createHttpApp, type HttpDesk } from "./http/http-app.ts";
 import { openSampleFiles } from "./sample-files.ts";
+import { createWsEdge } from "./ws/ws-edge.ts";
 
 export interface ListenersSettings {
   config: Config;
@@ -27,8 +28,11 @@ export interface Listeners {
 
 /** The stream of a refused agent from before MIG is kept for so long (reference/go-agent-wire.md §14.5). */
 const holdMs = 30_000;
+const retryMs = 1_000;
+/** Below the 30 s at which common proxies cut a silent connection. */
+const pingMsMax = 15_000;
 
-/** Opens the ports. Every port speaks HTTP and gRPC; `grpc_listen` is there because agents were told that number. */
+/** Opens the ports. Every port speaks HTTP, WebSocket and gRPC; `grpc_listen` is there because agents were told that number. */
 export async function startListeners({
   config,
   desk,
@@ -45,6 +49,9 @@ export async function startListeners({
   const files = config.mode === "sample" ? openSampleFiles(config.dataDir, log) : undefined;
   const legacyPools = new Set(config.pools.filter((pool) => pool.legacyAgents).map((pool) => pool.id));
   const listed = new Set(config.pools.map((pool) => pool.id));
+  const idleMs = config.connectionTimeoutMs;
+  const pingMs = Math.min(pingMsMax, 2 * idleMs);
+  const ws = createWsEdge({ desk, log, files, idleMs, pingMs, retryMs });
   const http = await createHttpApp({
     desk,
     gate,
@@ -53,6 +60,8 @@ export async function startListeners({
     files,
     signal,
     headersTimeoutMs: config.connectionTimeoutMs,
+    pingMs,
+    ws,
   });
   const grpc = createGrpcEdge({
     desk,
@@ -61,9 +70,9 @@ export async function startListeners({
     files,
     isLegacyPool: (id) =>
       legacyPools.has(id) || (!listed.has(id) && config.defaultPool?.legacyAgents === true),
-    idleMs: config.connectionTimeoutMs,
+    idleMs,
     holdMs,
-    retryMs: 1_000,
+    retryMs,
   });
 
   const doors: Door[] = [];
@@ -90,7 +99,7 @@ export async function startListeners({
   };
   const close = async (graceMs: number): Promise<void> => {
     for (const door of doors) door.stopListening();
-    await Promise.all([http.close(graceMs), grpc.close(graceMs)]);
+    await Promise.all([http.close(graceMs), grpc.close(graceMs), ws.close(graceMs)]);
     for (const door of doors) door.destroyAll();
     await files?.close();
   };

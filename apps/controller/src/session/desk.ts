@@ -28,8 +28,11 @@ export interface Desk {
   beat(vmId: string, beat: Heartbeat): Promise<HeartbeatReply>;
   /** `beforeMig`: the answer came over a stream whose agent announced no protocol version. */
   answer(vmId: string, answer: CommandAnswer, beforeMig: boolean): Promise<CommandView>;
-  /** Opens the one live session of a VM. The newest wins: an older one is told to go away. */
-  open(connect: Connect, channel: Channel, wire: Wire): Promise<Session>;
+  /**
+   * Opens the one live session of a VM. The newest wins: an older one is told to go away. `lastSeen`: the id of the last
+   * command that the peer says it has got; it comes again only when its acknowledgement is overdue.
+   */
+  open(connect: Connect, channel: Channel, wire: Wire, lastSeen?: string): Promise<Session>;
   /** At most one command; waits up to `waitMs` for it. A newer poll of the VM ends an older one with `superseded`. */
   poll(vmId: string, poll: Poll, signal: AbortSignal): Promise<Command[]>;
   issueGrant(vmId: string, request: GrantRequest): Promise<Grant>;

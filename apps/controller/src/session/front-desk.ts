@@ -32,9 +32,9 @@ export function createDesk(parts: Parts, intake: EventIntake, beats: Beats, sess
       beats.hear(vmId);
       return toCommandView(await takeAnswer(parts, vmId, answer, beforeMig));
     },
-    async open(connect, channel, wire) {
+    async open(connect, channel, wire, lastSeen) {
       checkNames(connect.vmId, connect);
-      return sessions.open(connect, channel, wire);
+      return sessions.open(connect, channel, wire, lastSeen);
     },
     async poll(vmId, poll, signal) {
       checkNames(vmId, {

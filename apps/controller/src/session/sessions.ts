@@ -20,7 +20,7 @@ import { type LiveSession, superseded } from "./registry.ts";
  * acknowledged), and never otherwise. It ends when its stream ends or when a newer one takes its place.
  */
 export interface Sessions {
-  open(connect: Connect, channel: Channel, wire: Wire): Promise<Session>;
+  open(connect: Connect, channel: Channel, wire: Wire, lastSeen?: string): Promise<Session>;
   poll(vmId: string, poll: Poll, signal: AbortSignal): Promise<Command[]>;
   /** Ends poll sessions that nobody came back to. */
   dropIdlePolls(): void;
@@ -40,6 +40,7 @@ export function createSessions(
   async function enter(
     connect: Connect,
     channel: Channel,
+    lastSeen?: string,
   ): Promise<{ vm: VmRow; ackedSeq: number; isWelcome: boolean }> {
     const { vmId } = connect;
     const scope = {
@@ -70,7 +71,7 @@ export function createSessions(
         if (connect.version !== "") vm.agentVersion = connect.version;
         applyReport(context, connect.migletState ?? assumedState(connect, channel, vm), false);
         for (const command of unit.openCommands(vmId)) {
-          if (command.state === "sent") returnToQueue(command, nowMs, nowMs);
+          if (command.state === "sent" && command.id !== lastSeen) returnToQueue(command, nowMs, nowMs);
         }
         wantRunner(context);
       }
@@ -91,9 +92,9 @@ export function createSessions(
       );
   }
 
-  async function open(connect: Connect, channel: Channel, wire: Wire): Promise<Session> {
+  async function open(connect: Connect, channel: Channel, wire: Wire, lastSeen?: string): Promise<Session> {
     hearInMemory(connect.vmId);
-    const { vm, ackedSeq, isWelcome } = await enter(connect, channel);
+    const { vm, ackedSeq, isWelcome } = await enter(connect, channel, lastSeen);
     const live = createLive(vm, channel, wire);
     if (isWelcome) registry.add(live);
     log.info(

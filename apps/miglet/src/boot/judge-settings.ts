@@ -71,9 +71,10 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
     "is required, unless controller.grpc_endpoint is set",
   );
   must(
-    settings["controller.channel"] !== "poll" || isGiven("controller.endpoint"),
+    !["websocket", "sse", "poll"].includes(settings["controller.channel"] ?? "") ||
+      isGiven("controller.endpoint"),
     "controller.channel",
-    "poll needs controller.endpoint",
+    `${settings["controller.channel"]} needs controller.endpoint`,
   );
   must(
     settings["controller.auth.type"] !== "bearer" ||

@@ -61,9 +61,9 @@ export const settingsTable = {
     "The controller's gRPC address; host and port of controller.endpoint without it.",
   ),
   "controller.channel": usually(
-    choice("auto", "grpc", "poll"),
+    choice("auto", "grpc", "websocket", "sse", "poll"),
     "auto",
-    "How commands come: auto tries gRPC, then HTTP polling.",
+    "How commands come: auto tries gRPC, WebSocket, server-sent events and HTTP polling, in this order.",
   ),
   "controller.auth.type": may(
     choice("none", "bearer"),

@@ -164,6 +164,8 @@ describe("the settings", () => {
     ["controller: { grpc_endpoint: 'c:99999' }", "controller.grpc_endpoint"],
     ["controller: { channel: pigeon }", "controller.channel"],
     ["controller: { channel: poll, grpc_endpoint: 'c:1' }", "controller.channel"],
+    ["controller: { channel: websocket, grpc_endpoint: 'c:1' }", "controller.channel"],
+    ["controller: { channel: sse, grpc_endpoint: 'c:1' }", "controller.channel"],
     ["controller: { auth: { type: bearer } }", "controller.auth.token_path"],
     ["controller: { auth: { type: mtls } }", "controller.auth.type"],
     ["controller: { retry: { initial_backoff: 1m } }", "controller.retry.max_backoff"],

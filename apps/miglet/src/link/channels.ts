@@ -13,8 +13,12 @@ export interface ChannelParts {
   http: HttpCalls | undefined;
   /** "https://host:port", "http://host:port" or "host:port" (plaintext); undefined = no gRPC. */
   grpcEndpoint: string | undefined;
+  /** controller.endpoint, for channels that stay open; undefined = none of them. */
+  httpEndpoint?: string | undefined;
   bearer?: (() => Promise<string | undefined>) | undefined;
   tls?: TlsSource | undefined;
+  /** The last command that came as a server-sent event. */
+  cursor: { lastId?: string };
   controllerClock?: ControllerClock | undefined;
   timing: LinkTiming;
   log: Log;
@@ -38,6 +42,27 @@ export const channelTable: readonly (readonly [Channel, (parts: ChannelParts) =>
           : async (listener) => {
               const { openGrpcLink } = await import("./grpc-link.ts");
               return openGrpcLink({ ...parts, ...timing, endpoint }, listener);
+            },
+    ],
+    [
+      "websocket",
+      ({ httpEndpoint: endpoint, timing, ...parts }) =>
+        endpoint === undefined
+          ? undefined
+          : async (listener) => {
+              const { openWsLink } = await import("./ws-link.ts");
+              return openWsLink({ ...parts, ...timing, endpoint }, listener);
+            },
+    ],
+    [
+      "sse",
+      ({ httpEndpoint: endpoint, http, timing, ...parts }) =>
+        endpoint === undefined || http === undefined
+          ? undefined
+          : async (listener) => {
+              const { openSseLink } = await import("./sse-link.ts");
+              const { connectMs, streamSilentMs: silentMs } = timing;
+              return openSseLink({ ...parts, endpoint, http, connectMs, silentMs }, listener);
             },
     ],
     [

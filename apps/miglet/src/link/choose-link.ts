@@ -1,8 +1,9 @@
 import { type Backoff, type Clock, createBackoff, type Log, pause, systemClock } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import type { CommandAnswer, Heartbeat, HeartbeatReply } from "@mig/protocol";
+import { BetterLink } from "./better-link.ts";
 import type { ChannelParts } from "./channels.ts";
-import type { Channel, Link, LinkListener } from "./link.ts";
+import { type Channel, channelsByHttp, type Link, type LinkListener } from "./link.ts";
 import { type LinkTiming, usualTiming } from "./link-timing.ts";
 import { ChannelOpener, nobody, type Opened } from "./open-channel.ts";
 import { refusalOf } from "./refusal.ts";
@@ -10,7 +11,7 @@ import { createUnsentAnswers, type UnsentAnswers } from "./unsent-answers.ts";
 
 export type { LinkTiming } from "./link-timing.ts";
 
-export interface ChooseLinkSettings extends Omit<ChannelParts, "timing" | "clock"> {
+export interface ChooseLinkSettings extends Omit<ChannelParts, "timing" | "clock" | "cursor"> {
   channel: "auto" | Channel;
   timing?: Partial<LinkTiming>;
   clock?: Clock;
@@ -56,7 +57,7 @@ class LinkChooser implements ChosenLink {
   constructor({ channel, ...settings }: ChooseLinkSettings, listener: LinkListener) {
     this.#timing = { ...usualTiming, ...settings.timing };
     this.#clock = settings.clock ?? systemClock;
-    this.#parts = { ...settings, timing: this.#timing, clock: this.#clock };
+    this.#parts = { ...settings, timing: this.#timing, clock: this.#clock, cursor: {} };
     this.#opener = new ChannelOpener(channel, this.#parts, listener);
     this.#listener = listener;
     this.#log = settings.log;
@@ -96,7 +97,8 @@ class LinkChooser implements ChosenLink {
       try {
         return await this.#live.sendHeartbeat(beat);
       } catch (error) {
-        if (http === undefined || this.#live?.channel === "poll") throw this.#noteRefusal(error);
+        if (http === undefined || (this.#live !== undefined && channelsByHttp.has(this.#live.channel)))
+          throw this.#noteRefusal(error);
         this.#log.debug({ error }, "The heartbeat goes by HTTP.");
       }
     }
@@ -146,12 +148,11 @@ class LinkChooser implements ChosenLink {
       if (this.#closing.signal.aborted) current.end(nobody());
       else this.#listener.onUp(current.up);
       await this.#answers.sendAll();
-      const better = new AbortController();
-      const ending = await Promise.race([
-        current.down,
-        this.#findBetter(current.link.channel, better.signal),
-      ]);
-      better.abort();
+      const better = new BetterLink(this.#opener, current.link.channel, this.#timing);
+      let ending = await Promise.race([current.down, better.found]);
+      // The controller ends a link when a newer one has opened, and may be heard on this one first.
+      if (ending instanceof MigError) ending = (await better.atThisMoment()) ?? ending;
+      better.stop();
       if (!(ending instanceof MigError)) {
         await current.link.close();
         current = ending;
@@ -166,18 +167,6 @@ class LinkChooser implements ChosenLink {
       if (!this.#closing.signal.aborted) this.#listener.onDown(ending);
       return ending;
     }
-  }
-
-  async #findBetter(than: Channel, signal: AbortSignal): Promise<Opened> {
-    for (let n = 0; this.#opener.hasBetter(than); n += 1) {
-      await pause(this.#timing.retryUpMs * Math.min(2 ** n, 10), signal);
-      if (signal.aborted) break;
-      const opened = await this.#opener.openBest(signal, than);
-      if (opened instanceof MigError) continue;
-      if (!signal.aborted) return opened;
-      await opened.link.close();
-    }
-    return new Promise<never>(() => {});
   }
 
   #noteRefusal(error: unknown): unknown {

@@ -11,8 +11,12 @@ export interface LinkTiming {
   /** While on a channel that is not the best: how long until better ones are tried again (doubles, at most ten times this). */
   retryUpMs: number;
   connectMs: number;
+  /** In place of it while no channel is open and there is another one to try. */
+  fallbackMs: number;
   /** For the answer to a heartbeat; a batch of events has three times as long. */
   answerMs: number;
+  /** A stream of events on which not even a comment comes for so long is dead. */
+  streamSilentMs: number;
   pollWaitMs: number;
   pollPauseMs: number;
 }
@@ -25,7 +29,9 @@ export const usualTiming: LinkTiming = {
   stableMs: 60_000,
   retryUpMs: 60_000,
   connectMs: 10_000,
+  fallbackMs: 4_000,
   answerMs: 10_000,
+  streamSilentMs: 45_000,
   pollWaitMs: limits.commandWaitMsMax,
   pollPauseMs: 5000,
 };

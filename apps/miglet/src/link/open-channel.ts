@@ -36,9 +36,11 @@ export class ChannelOpener {
   async openBest(signal: AbortSignal, betterThan?: Channel): Promise<Opened | MigError> {
     let failure: MigError | undefined;
     const channels = betterThan === undefined ? this.#channels : this.#better(betterThan);
-    for (const [name, how] of channels) {
+    for (const [i, [name, how]] of channels.entries()) {
       if (signal.aborted) break;
-      const opened = await this.#open(name, how);
+      // While nothing is open, a channel that says nothing must not hold up the next.
+      const isHurried = betterThan === undefined && i < channels.length - 1;
+      const opened = await this.#open(name, how, isHurried);
       if (!(opened instanceof MigError)) return opened;
       // A refusal is about this VM, not about the channel: the next one would be refused too.
       if (refusalOf(opened) !== undefined) return opened;
@@ -52,13 +54,19 @@ export class ChannelOpener {
     return this.#channels.slice(0, Math.max(0, rank));
   }
 
-  async #open(name: Channel, how: (typeof channelTable)[number][1]): Promise<Opened | MigError> {
+  async #open(
+    name: Channel,
+    how: (typeof channelTable)[number][1],
+    isHurried: boolean,
+  ): Promise<Opened | MigError> {
+    const { timing } = this.#parts;
+    const connectMs = isHurried ? Math.min(timing.connectMs, timing.fallbackMs) : timing.connectMs;
     let markDown: (reason: MigError) => void = () => {};
     const down = new Promise<MigError>((resolve) => {
       markDown = resolve;
     });
     try {
-      const opened = await how(this.#parts)?.({
+      const opened = await how({ ...this.#parts, timing: { ...timing, connectMs } })?.({
         onCommand: (command) => this.#listener.onCommand(command),
         onGoAway: (goAway) => this.#listener.onGoAway(goAway),
         onDown: markDown,

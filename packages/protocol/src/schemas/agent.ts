@@ -118,6 +118,16 @@ export const PollQuery = Type.Object({
   protocol_version: Type.Optional(Type.String({ pattern: "^\\d{1,6}$" })),
 });
 
+/** What a stream says of its VM when it opens; as `connect` on the channels that have it. */
+export const StreamQuery = Type.Object({
+  pool_id: Type.Optional(IdOrEmpty),
+  org_id: Type.Optional(IdOrEmpty),
+  version: Type.Optional(Type.String({ maxLength: 128 })),
+  incarnation: Type.Optional(IdOrEmpty),
+  miglet_state: Type.Optional(Type.String({ pattern: "^[a-z_]{0,64}$" })),
+  protocol_version: Type.Optional(Type.String({ pattern: "^\\d{1,6}$" })),
+});
+
 export const CommandsAnswer = Type.Object({
   commands: Type.Array(
     Type.Object({

@@ -31,6 +31,7 @@ export {
   HeartbeatBody,
   PollQuery,
   ReleaseAnswer,
+  StreamQuery,
 } from "./agent.ts";
 export { CommandView, OrderBody, VmsAnswer, VmsQuery, VmView } from "./operator.ts";
 export { CommandPath, ErrorAnswer, HealthAnswer, Id, ReadyQuery, VmPath } from "./shared.ts";

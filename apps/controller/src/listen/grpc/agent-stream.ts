@@ -9,18 +9,18 @@ import {
   type GoAway,
   type Heartbeat,
   heartbeatToJson,
-  PRODUCT_VERSION,
-  PROTOCOL_VERSION,
   type VmEvent,
   WireError,
 } from "@mig/protocol";
 import { decodeAgentMessage } from "@mig/protocol/proto";
 import { toMigError } from "../error.ts";
+import { logAgentError } from "../stream/agent-error.ts";
+import { Lane } from "../stream/lane.ts";
+import { refusal } from "../stream/refusal.ts";
+import { SessionSlot } from "../stream/session-slot.ts";
 import { Admission } from "./admission.ts";
 import type { GrpcParts } from "./grpc-parts.ts";
-import { Lane } from "./lane.ts";
 import { Outgoing } from "./outgoing.ts";
-import { SessionSlot } from "./session-slot.ts";
 import { toStatus } from "./status.ts";
 
 /**
@@ -66,7 +66,14 @@ export class AgentStream {
     this.#call = call;
     this.#parts = parts;
     this.#out = new Outgoing(call);
-    this.#slot = new SessionSlot(parts, this.#out, (goAway) => this.#leave(goAway), this.#end.signal);
+    this.#slot = new SessionSlot({
+      channel: "grpc",
+      desk: parts.desk,
+      retryMs: parts.retryMs,
+      send: (message) => this.#out.send(message),
+      onEnd: (goAway) => this.#leave(goAway),
+      signal: this.#end.signal,
+    });
     this.#admission = new Admission(parts, call.metadata.get("authorization"));
     const { retryMs } = parts;
     const refused = (_: unknown[], error: unknown): void => this.#notify(error);
@@ -141,15 +148,9 @@ export class AgentStream {
         return this.#receive(message, message.heartbeat, bytes.length);
       case "ack":
         return this.#takeAnswer(message.answer, bytes.length);
-      case "error": {
+      case "error":
         // Before `connect` anybody could fill the log with it.
-        if (!this.#slot.isOpen) return;
-        const { code, message: text } = message.error;
-        this.#parts.log.info(
-          { vm_id: this.#vmId, code: code.slice(0, 128), text: text.slice(0, 1_024) },
-          "an agent reports an error",
-        );
-      }
+        if (this.#slot.isOpen) logAgentError(this.#parts.log, this.#vmId, message.error);
     }
   }
 
@@ -247,19 +248,7 @@ export class AgentStream {
     if (error.code === "internal")
       this.#parts.log.error({ vm_id: this.#vmId, error }, "a stream could not be opened");
     const message = toStatus(error).details;
-    this.#tell({
-      kind: "connect_ack",
-      reply: {
-        accepted: false,
-        message,
-        serverVersion: PRODUCT_VERSION,
-        epoch: 0,
-        protocolVersion: PROTOCOL_VERSION,
-        heartbeatIntervalMs: 0,
-        ackedSeq: 0,
-        serverTimeMs: Date.now(),
-      },
-    });
+    this.#tell({ kind: "connect_ack", reply: refusal(message) });
     if (this.#isBeforeMig && !this.#admission.hasCredentials) this.#hold();
     else this.#finish(toStatus(error));
   }

@@ -1,4 +1,4 @@
-import { createServer, type RequestListener } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener } from "node:http";
 import type { Socket } from "node:net";
 import swagger from "@fastify/swagger";
 import { type Log, pause, uuid7 } from "@mig/kit";
@@ -12,6 +12,7 @@ import { actionOf, type Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
 import type { Health } from "../health.ts";
 import type { SampleFiles } from "../sample-files.ts";
+import { isWebSocket, type WsEdge } from "../ws/ws-edge.ts";
 import { apiKeys } from "./api/v1/api-keys.ts";
 import { audit } from "./api/v1/audit.ts";
 import { githubApps } from "./api/v1/github-apps.ts";
@@ -20,6 +21,7 @@ import { joinTokens } from "./api/v1/join-tokens.ts";
 import { orgs } from "./api/v1/orgs.ts";
 import { pools } from "./api/v1/pools.ts";
 import { runners } from "./api/v1/runners.ts";
+import { commandStream } from "./api/v1/vms/command-stream.ts";
 import { commands } from "./api/v1/vms/commands.ts";
 import { events } from "./api/v1/vms/events.ts";
 import { heartbeat } from "./api/v1/vms/heartbeat.ts";
@@ -50,6 +52,10 @@ export interface HttpParts {
   /** Ends held requests when the controller stops. */
   readonly signal: AbortSignal;
   readonly headersTimeoutMs: number;
+  /** How often a stream that has nothing to say shows that it is alive. */
+  readonly pingMs: number;
+  /** Takes over the requests that become WebSockets. */
+  readonly ws: WsEdge;
 }
 
 /** A whole request may take so many times as long as its head: it may bring a megabyte over a bad line. */
@@ -108,6 +114,8 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
           requireHostHeader: false,
           connectionsCheckingInterval: Math.min(1_000, parts.headersTimeoutMs),
           keepAliveTimeout: 65_000,
+          // `Upgrade: h2c`, which curl sends along, is answered as the plain request that it also is.
+          shouldUpgradeCallback: isWebSocket,
         },
         boundPipelining(handler),
       ),
@@ -157,6 +165,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   registrationToken(routes, parts);
   runnerRelease(routes, parts);
   commands(routes, parts);
+  commandStream(routes, parts);
   vms(routes, parts);
   githubApps(routes, parts);
   orgs(routes, parts);
@@ -173,6 +182,9 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   });
   await app.ready();
   app.server.setTimeout(unreadMs);
+  app.server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
+    parts.ws.route(request, socket, head, (raw, response) => app.routing(raw, response)),
+  );
 
   // The door listens in this server's stead. `listening` is what makes Node watch over slow heads and bodies.
   app.server.emit("listening");

@@ -10,12 +10,36 @@ import {
   PollQuery,
   VmPath,
 } from "@mig/protocol/schemas";
-import { ask } from "../../../../auth.ts";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { type Asked, ask, asOwn, callerOf } from "../../../../auth.ts";
+import { isWebSocket } from "../../../../ws/ws-edge.ts";
 import type { HttpParts } from "../../../http-app.ts";
 import type { Routes } from "../../../routes.ts";
 
-/** GET …/commands (`?wait=25s` holds it), and the acknowledgements that answer what it brought. */
-export function commands(routes: Routes, { desk, gate, signal }: HttpParts): void {
+type SocketRequest = Asked & Pick<FastifyRequest, "raw"> & { params: { vm_id: string } };
+
+/**
+ * GET …/commands (`?wait=25s` holds it; with `Upgrade: websocket` it becomes a socket, as …/commands/ws does), and the
+ * acknowledgements that answer what it brought.
+ */
+export function commands(routes: Routes, { desk, gate, signal, ws }: HttpParts): void {
+  const becomeSocket = (request: SocketRequest, reply: FastifyReply): void => {
+    const recheck = (): Promise<void> => ask(gate, "vm.speak")(request);
+    ws.accept(request.raw, reply.raw, {
+      vmId: request.params.vm_id,
+      recheck,
+      own: (message) => asOwn(callerOf(request), message),
+    });
+    reply.hijack();
+  };
+  routes.get(
+    "/api/v1/vms/:vm_id/commands/ws",
+    {
+      schema: { tags: ["agent"], params: VmPath, response: { "4xx": ErrorAnswer } },
+      onRequest: ask(gate, "vm.speak"),
+    },
+    async (request, reply) => becomeSocket(request, reply),
+  );
   routes.get(
     "/api/v1/vms/:vm_id/commands",
     {
@@ -27,10 +51,10 @@ export function commands(routes: Routes, { desk, gate, signal }: HttpParts): voi
       },
       onRequest: ask(gate, "vm.speak"),
     },
-    async ({ params: { vm_id: vmId }, query, headers }, reply) => {
-      if (headers.upgrade !== undefined) {
-        throw new MigError("refused", "the WebSocket channel is not served here; use gRPC or poll");
-      }
+    async (request, reply) => {
+      if (isWebSocket(request)) return becomeSocket(request, reply);
+      const { vm_id: vmId } = request.params;
+      const { query } = request;
       // The client has gone, or we are going: nobody is held any longer.
       const gone = new AbortController();
       const leave = (): void => gone.abort();

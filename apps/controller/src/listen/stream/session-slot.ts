@@ -1,30 +1,29 @@
 import { pause } from "@mig/kit";
 import { isRetryable } from "@mig/lifecycle";
-import type { Connect, GoAway } from "@mig/protocol";
-import type { Session, Wire } from "../../session/desk.ts";
+import type { Connect, ControllerMessage, GoAway } from "@mig/protocol";
+import type { Channel, Desk, Session, Wire } from "../../session/desk.ts";
 import { toMigError } from "../error.ts";
-import type { GrpcParts } from "./grpc-parts.ts";
-import type { Outgoing } from "./outgoing.ts";
+
+export interface SessionSlotSettings {
+  readonly channel: Channel;
+  readonly desk: Desk;
+  /** How long to wait before something that failed for the moment is tried again. */
+  readonly retryMs: number;
+  /** False when the peer is too slow to be told more. */
+  send(message: ControllerMessage): boolean;
+  onEnd(goAway: GoAway): void;
+  /** Ends with the stream. */
+  readonly signal: AbortSignal;
+}
 
 /** The session of a stream: none, or the one of its latest `connect`. */
 export class SessionSlot {
-  readonly #parts: Pick<GrpcParts, "desk" | "retryMs">;
-  readonly #out: Outgoing;
-  readonly #onEnd: (goAway: GoAway) => void;
-  readonly #signal: AbortSignal;
+  readonly #settings: SessionSlotSettings;
   #session: Session | undefined;
   #wire: Wire | undefined;
 
-  constructor(
-    parts: Pick<GrpcParts, "desk" | "retryMs">,
-    out: Outgoing,
-    onEnd: (goAway: GoAway) => void,
-    signal: AbortSignal,
-  ) {
-    this.#parts = parts;
-    this.#out = out;
-    this.#onEnd = onEnd;
-    this.#signal = signal;
+  constructor(settings: SessionSlotSettings) {
+    this.#settings = settings;
   }
 
   get isOpen(): boolean {
@@ -37,17 +36,18 @@ export class SessionSlot {
    */
   async open(connect: Connect): Promise<Session | undefined> {
     this.close();
+    const { desk, channel, retryMs, signal } = this.#settings;
     const wire = this.#newWire();
-    while (!this.#signal.aborted) {
+    while (!signal.aborted) {
       try {
-        const session = await this.#parts.desk.open(connect, "grpc", wire);
-        if (this.#signal.aborted) session.close();
+        const session = await desk.open(connect, channel, wire);
+        if (signal.aborted) session.close();
         else this.#session = session;
         return this.#session;
       } catch (thrown) {
         const error = toMigError(thrown);
         if (connect.protocolVersion > 0 || !isRetryable(error.category)) throw error;
-        await pause(error.retryAfterMs ?? this.#parts.retryMs, this.#signal);
+        await pause(error.retryAfterMs ?? retryMs, signal);
       }
     }
     return undefined;
@@ -62,9 +62,9 @@ export class SessionSlot {
   /** Each session has its own: one that was replaced on the same stream must not end it. */
   #newWire(): Wire {
     const wire: Wire = {
-      send: (message) => this.#wire !== wire || this.#out.send(message),
+      send: (message) => this.#wire !== wire || this.#settings.send(message),
       end: (goAway) => {
-        if (this.#wire === wire) this.#onEnd(goAway);
+        if (this.#wire === wire) this.#settings.onEnd(goAway);
       },
     };
     this.#wire = wire;
