@@ -169,6 +169,10 @@ function onRefused(state: State, { code, message }: Refusal): Step {
       return state.at === "waiting_for_controller" || state.at === "ready"
         ? fail(state, { code: "controller_refused", message }, 4)
         : stay(state);
+    case "settings_invalid":
+      return state.at === "waiting_for_controller" || state.at === "ready"
+        ? fail(state, { code, message }, 2)
+        : stay(state);
     case "unauthenticated":
     case "controller_refused":
       return stay(state); // The link tries again, slowly; the timer `alone` ends a wait that leads nowhere.

@@ -1,0 +1,126 @@
+import type { Log } from "@mig/kit";
+import { joinMethodOf } from "./boot/identity/join-method.ts";
+import type { Belonging } from "./boot/identity/key.ts";
+import type { Settings } from "./boot/settings-table.ts";
+import type { Input } from "./life/words.ts";
+import { createBearerToken } from "./link/bearer-token.ts";
+import type { ControllerClock } from "./link/controller-clock.ts";
+import type { TlsSource } from "./link/tls-material.ts";
+
+/** Who this VM is to the controller, and the token that shows it. */
+export interface IdentityKeeper {
+  /** "" while only the controller knows it; whatever is said before waits in the spool, without it. */
+  poolId(): string;
+  orgId(): string | undefined;
+  bearer(): Promise<string | undefined>;
+  /** Resolves when a joining that is under way has ended, well or not. */
+  settled(): Promise<void>;
+  /** The controller did not accept the token of a call. */
+  doubt(): void;
+  onGoAway(reason: string): void;
+  close(): void;
+}
+
+export interface IdentitySettings {
+  readonly settings: Settings;
+  readonly tls: TlsSource;
+  readonly controllerClock: ControllerClock;
+  readonly log: Log;
+  feed(input: Input): void;
+}
+
+/** Throws `state_unwritable` when the VM's key cannot be kept. Asks nobody: the first who needs a token does. */
+export async function openIdentity(about: IdentitySettings): Promise<IdentityKeeper> {
+  const { settings } = about;
+  if (joinMethodOf(settings) !== "none") return openJoined(about);
+  return {
+    poolId: () => settings.pool_id ?? "",
+    orgId: () => settings.org_id,
+    bearer: bearerOf(settings),
+    settled: async () => {},
+    doubt: () => {},
+    onGoAway: () => {},
+    close: () => {},
+  };
+}
+
+/** A file may be rotated, so it goes before a token that was given once. */
+export function bearerOf(settings: Partial<Settings>): () => Promise<string | undefined> {
+  if (settings["controller.auth.type"] === "none") return async () => undefined;
+  const fromFile = createBearerToken(settings["controller.auth.token_path"]);
+  const given = settings["controller.auth.token"];
+  return async () => (await fromFile()) ?? given;
+}
+
+/** Loaded by those who join: the others should not pay for it. */
+async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
+  const { settings, feed, log } = about;
+  const { vm_id: vmId, "controller.endpoint": endpoint = "" } = settings;
+  const [{ openStoredIdentity }, { createJoinCalls }, { createEnrolmentReader }, { createObtainPass }] =
+    await Promise.all([
+      import("./boot/identity/key.ts"),
+      import("./boot/identity/join.ts"),
+      import("./boot/identity/enrolment-token.ts"),
+      import("./boot/identity/obtain-pass.ts"),
+    ]);
+  const { createAccessToken } = await import("./link/access-token.ts");
+  const { createHttpClient } = await import("./link/http-request.ts");
+  const stored = await openStoredIdentity(settings.state_dir, vmId, log);
+  let belonging = stored.belonging;
+  const client = createHttpClient({ endpoint, tls: about.tls, controllerClock: about.controllerClock });
+  const obtain = createObtainPass({
+    calls: createJoinCalls({ client, vmId, key: stored.key, timeoutMs: settings["controller.timeout"] }),
+    hasJoined: () => belonging !== undefined,
+    enrolmentToken: createEnrolmentReader(settings),
+    log,
+  });
+  const access = createAccessToken({
+    async obtain() {
+      const pass = await obtain();
+      const { poolId, orgId } = pass;
+      if (belonging?.poolId !== poolId || belonging.orgId !== orgId) {
+        log.info({ pool_id: poolId, org_id: orgId }, "The VM has joined.");
+        belonging = { poolId, orgId };
+        await stored.remember(belonging);
+      }
+      // Before anything is said with this token: a life that is set up wrong says that and nothing else.
+      const problem = contradiction(settings, belonging);
+      if (problem !== undefined)
+        feed({ on: "refused", refusal: { code: "settings_invalid", message: problem } });
+      return pass;
+    },
+    retryFirstMs: settings["controller.retry.initial_backoff"],
+    retryCapMs: settings["controller.retry.max_backoff"],
+    log,
+  });
+  return {
+    poolId: () => belonging?.poolId ?? "",
+    orgId: () => belonging?.orgId,
+    bearer: () => access.bearer(),
+    async settled() {
+      if (belonging === undefined) await access.bearer().catch(() => {});
+    },
+    doubt: () => access.doubt(),
+    onGoAway(reason) {
+      if (reason === "token_expired") access.renewIfDue();
+      if (reason === "identity_revoked") access.doubt();
+    },
+    close() {
+      access.close();
+      client.close();
+    },
+  };
+}
+
+/** Who set it may have meant another pool's token; nobody can tell which of the two is wrong. */
+function contradiction(settings: Settings, { poolId, orgId }: Belonging): string | undefined {
+  const wrong = (
+    [
+      ["pool_id", settings.pool_id, poolId],
+      ["org_id", settings.org_id, orgId],
+    ] as const
+  ).filter(([, said, is]) => said !== undefined && said !== is);
+  if (wrong.length === 0) return undefined;
+  const told = wrong.map(([key, said, is]) => `${key} is ${said}, but this VM joined as one of ${is}`);
+  return `${told.join("; ")}: correct the setting or leave it out, or use an enrolment token of the right pool.`;
+}
