@@ -85,8 +85,10 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
       }
       // Before anything is said with this token: a life that is set up wrong says that and nothing else.
       const problem = contradiction(settings, belonging);
-      if (problem !== undefined)
+      if (problem !== undefined) {
+        log.error({ problem }, "The settings contradict what the controller says of this VM.");
         feed({ on: "refused", refusal: { code: "settings_invalid", message: problem } });
+      }
       return pass;
     },
     retryFirstMs: settings["controller.retry.initial_backoff"],
