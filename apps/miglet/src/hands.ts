@@ -2,9 +2,9 @@ import { type Log, pause } from "@mig/kit";
 import { type Heartbeat, maybe, PRODUCT_VERSION, type PreemptionData } from "@mig/protocol";
 import type { CloudFacts } from "./boot/cloud-facts.ts";
 import { findUser } from "./boot/find-user.ts";
+import { openIdentity } from "./boot/identity/open-identity.ts";
 import type { Settings } from "./boot/settings-table.ts";
 import { createPulse, type HeartbeatPulse } from "./heartbeat/beat.ts";
-import { openIdentity } from "./keep-identity.ts";
 import { createLinkKeeper } from "./keep-link.ts";
 import { createLocalKeeper, type LocalKeeper } from "./keep-local.ts";
 import { createRunnerKeeper, type RunnerKeeper } from "./keep-runner.ts";
@@ -69,7 +69,13 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
   });
   await tls();
   const controllerClock = createControllerClock({ onSkew: (skew) => tellSkew(skew, outbox, part("link")) });
-  const identity = await openIdentity({ settings, tls, controllerClock, feed, log: part("identity") });
+  const identity = await openIdentity({
+    settings,
+    tls,
+    controllerClock,
+    onContradiction: (message) => feed({ on: "refused", refusal: { code: "settings_invalid", message } }),
+    log: part("identity"),
+  });
   const speaker: Speaker = {
     vmId: settings.vm_id,
     get poolId() {

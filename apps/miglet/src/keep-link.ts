@@ -1,7 +1,7 @@
 import { type Log, pause } from "@mig/kit";
 import type { CommandAnswer } from "@mig/protocol";
+import type { IdentityKeeper } from "./boot/identity/open-identity.ts";
 import type { Settings } from "./boot/settings-table.ts";
-import type { IdentityKeeper } from "./keep-identity.ts";
 import type { Input } from "./life/words.ts";
 import { type ChosenLink, createChosenLink } from "./link/choose-link.ts";
 import type { ControllerClock } from "./link/controller-clock.ts";

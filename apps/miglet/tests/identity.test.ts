@@ -4,9 +4,8 @@ import { join } from "node:path";
 import { redactText, silentLog, waitFor } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type IdentityKeeper, openIdentity } from "../src/boot/identity/open-identity.ts";
 import { readSettings } from "../src/boot/settings.ts";
-import { type IdentityKeeper, openIdentity } from "../src/keep-identity.ts";
-import type { Input } from "../src/life/words.ts";
 import { createControllerClock } from "../src/link/controller-clock.ts";
 import { createTlsSource } from "../src/link/tls-material.ts";
 import { type JoinLab, startJoinLab } from "./join-lab.ts";
@@ -23,9 +22,9 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-const inputs: Input[] = [];
+const told: string[] = [];
 async function open(more: Record<string, string> = { MIGLET_JOIN_TOKEN: "mgj_secret-of-enrolment" }) {
-  inputs.length = 0;
+  told.length = 0;
   const { settings, problems } = await readSettings({
     flags: { settings: new Map() },
     environment: {
@@ -41,7 +40,7 @@ async function open(more: Record<string, string> = { MIGLET_JOIN_TOKEN: "mgj_sec
     settings,
     tls: createTlsSource({}),
     controllerClock: createControllerClock({}),
-    feed: (input) => void inputs.push(input),
+    onContradiction: (message) => void told.push(message),
     log: silentLog,
   });
   opened.push(identity);
@@ -158,18 +157,10 @@ describe("what a refused join means", () => {
 it("settings that say another pool or organization are told to the life; those that agree are not", async () => {
   const token = { MIGLET_JOIN_TOKEN: "mgj_x" };
   await (await open({ ...token, MIGLET_POOL_ID: "pool-a", MIGLET_ORG_ID: "acme" })).bearer();
-  expect(inputs).toEqual([]);
+  expect(told).toEqual([]);
   const identity = await open({ ...token, MIGLET_POOL_ID: "pool-b", MIGLET_ORG_ID: "other" });
   await identity.bearer();
-  expect(inputs).toEqual([
-    {
-      on: "refused",
-      refusal: {
-        code: "settings_invalid",
-        message: expect.stringMatching(/pool_id is pool-b.*pool-a; org_id is other.*acme/),
-      },
-    },
-  ]);
+  expect(told).toEqual([expect.stringMatching(/pool_id is pool-b.*pool-a; org_id is other.*acme/)]);
   // What the agent then says, it says as what it is.
   expect([identity.poolId(), identity.orgId()]).toEqual(["pool-a", "acme"]);
 });

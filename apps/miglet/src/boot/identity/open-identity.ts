@@ -1,11 +1,10 @@
 import type { Log } from "@mig/kit";
-import { joinMethodOf } from "./boot/identity/join-method.ts";
-import type { Belonging } from "./boot/identity/key.ts";
-import type { Settings } from "./boot/settings-table.ts";
-import type { Input } from "./life/words.ts";
-import { createBearerToken } from "./link/bearer-token.ts";
-import type { ControllerClock } from "./link/controller-clock.ts";
-import type { TlsSource } from "./link/tls-material.ts";
+import { createBearerToken } from "../../link/bearer-token.ts";
+import type { ControllerClock } from "../../link/controller-clock.ts";
+import type { TlsSource } from "../../link/tls-material.ts";
+import type { Settings } from "../settings-table.ts";
+import { joinMethodOf } from "./join-method.ts";
+import type { Belonging } from "./key.ts";
 
 /** Who this VM is to the controller, and the token that shows it. */
 export interface IdentityKeeper {
@@ -26,7 +25,8 @@ export interface IdentitySettings {
   readonly tls: TlsSource;
   readonly controllerClock: ControllerClock;
   readonly log: Log;
-  feed(input: Input): void;
+  /** The settings say another pool or organization than the controller. */
+  onContradiction(message: string): void;
 }
 
 /** Throws `state_unwritable` when the VM's key cannot be kept. Asks nobody: the first who needs a token does. */
@@ -54,17 +54,17 @@ export function bearerOf(settings: Partial<Settings>): () => Promise<string | un
 
 /** Loaded by those who join: the others should not pay for it. */
 async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
-  const { settings, feed, log } = about;
+  const { settings, log } = about;
   const { vm_id: vmId, "controller.endpoint": endpoint = "" } = settings;
   const [{ openStoredIdentity }, { createJoinCalls }, { createEnrolmentReader }, { createObtainPass }] =
     await Promise.all([
-      import("./boot/identity/key.ts"),
-      import("./boot/identity/join.ts"),
-      import("./boot/identity/enrolment-token.ts"),
-      import("./boot/identity/obtain-pass.ts"),
+      import("./key.ts"),
+      import("./join.ts"),
+      import("./enrolment-token.ts"),
+      import("./obtain-pass.ts"),
     ]);
-  const { createAccessToken } = await import("./link/access-token.ts");
-  const { createHttpClient } = await import("./link/http-request.ts");
+  const { createAccessToken } = await import("../../link/access-token.ts");
+  const { createHttpClient } = await import("../../link/http-request.ts");
   const stored = await openStoredIdentity(settings.state_dir, vmId, log);
   let belonging = stored.belonging;
   const client = createHttpClient({ endpoint, tls: about.tls, controllerClock: about.controllerClock });
@@ -87,7 +87,7 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
       const problem = contradiction(settings, belonging);
       if (problem !== undefined) {
         log.error({ problem }, "The settings contradict what the controller says of this VM.");
-        feed({ on: "refused", refusal: { code: "settings_invalid", message: problem } });
+        about.onContradiction(problem);
       }
       return pass;
     },
