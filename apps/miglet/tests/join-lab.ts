@@ -1,13 +1,14 @@
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 
-/** The three calls of joining, and heartbeats, answered as a test says. */
+type Call = "nonce" | "join" | "renew" | "events";
+
+/** The three calls of joining, answered as a test says, and events, which are acknowledged. */
 export interface JoinLab {
   readonly url: string;
-  /** "nonce", "join", "renew", with what was asked. */
-  readonly asked: { call: "nonce" | "join" | "renew"; body: Record<string, unknown> }[];
+  readonly asked: { call: Call; authorization: string | undefined; body: Record<string, unknown> }[];
   /** The status and the code of the next answers to a call, in order; then all goes well. */
-  refuse(call: "nonce" | "join" | "renew", ...answers: readonly (readonly [number, string])[]): void;
+  refuse(call: Call, ...answers: readonly (readonly [number, string])[]): void;
   /** Instead of a pass. */
   answer: object | undefined;
   close(): Promise<void>;
@@ -19,8 +20,9 @@ export async function startJoinLab(): Promise<JoinLab> {
   const server = createServer((request, response) => {
     void read(request).then((body) => {
       const path = request.url ?? "";
-      const call = path.endsWith("/nonce") ? "nonce" : path.endsWith("/token") ? "renew" : "join";
-      asked.push({ call, body });
+      const last = path.slice(path.lastIndexOf("/") + 1);
+      const call = last === "token" ? "renew" : (last as Call);
+      asked.push({ call, authorization: request.headers.authorization, body });
       const [status, code] = refusals.get(call)?.shift() ?? [200, ""];
       response.writeHead(status, { "content-type": "application/json" });
       const pass = {

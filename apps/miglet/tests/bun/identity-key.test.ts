@@ -59,7 +59,8 @@ describe("the key", () => {
   });
 
   test("that cannot be kept is said with what to do", async () => {
-    await expect(openStoredIdentity(join(dir, "none"), "vm-1", silentLog)).rejects.toMatchObject({
+    await writeFile(keyPath(), "");
+    await expect(openStoredIdentity(keyPath(), "vm-1", silentLog)).rejects.toMatchObject({
       code: "state_unwritable",
       message: expect.stringContaining("state_dir"),
     });

@@ -7,9 +7,7 @@ import type { Settings } from "../settings-table.ts";
  * The enrolment token, or undefined when none is set. A file goes before the setting, and is read each time: whatever
  * puts it there may be later than we are, or bring another one after a refusal.
  */
-export function createEnrolmentReader(
-  settings: Pick<Settings, "join.token" | "join.token_path">,
-): () => Promise<string | undefined> {
+export function createEnrolmentReader(settings: Partial<Settings>): () => Promise<string | undefined> {
   const path = settings["join.token_path"];
   let known = "";
   let forget = (): void => {};

@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { chmod, rename, stat } from "node:fs/promises";
+import { chmod, mkdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Log, readFileIfThere, writeFileAtomic } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
@@ -34,6 +34,7 @@ export async function openStoredIdentity(directory: string, vmId: string, log: L
   const keyPath = join(directory, "identity-key.pem");
   const notePath = join(directory, "identity.json");
   try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
     const note = readNote(await readFileIfThere(notePath));
     const isOurs = note === undefined || note.vmId === vmId;
     if (!isOurs) {

@@ -21,13 +21,21 @@ export interface IdentityKeeper {
 }
 
 export interface IdentitySettings {
-  readonly settings: Settings;
+  /** After a boot that failed, of those that could be read. */
+  readonly settings: Partial<Settings> & Pick<Settings, NeededKey>;
   readonly tls: TlsSource;
-  readonly controllerClock: ControllerClock;
+  readonly controllerClock?: ControllerClock;
   readonly log: Log;
   /** The settings say another pool or organization than the controller. */
-  onContradiction(message: string): void;
+  onContradiction?(message: string): void;
 }
+
+type NeededKey =
+  | "vm_id"
+  | "state_dir"
+  | "controller.timeout"
+  | "controller.retry.initial_backoff"
+  | "controller.retry.max_backoff";
 
 /** Throws `state_unwritable` when the VM's key cannot be kept. Asks nobody: the first who needs a token does. */
 export async function openIdentity(about: IdentitySettings): Promise<IdentityKeeper> {
@@ -87,7 +95,7 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
       const problem = contradiction(settings, belonging);
       if (problem !== undefined) {
         log.error({ problem }, "The settings contradict what the controller says of this VM.");
-        about.onContradiction(problem);
+        about.onContradiction?.(problem);
       }
       return pass;
     },
@@ -115,7 +123,7 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
 }
 
 /** Who set it may have meant another pool's token; nobody can tell which of the two is wrong. */
-function contradiction(settings: Settings, { poolId, orgId }: Belonging): string | undefined {
+function contradiction(settings: Partial<Settings>, { poolId, orgId }: Belonging): string | undefined {
   const wrong = (
     [
       ["pool_id", settings.pool_id, poolId],
