@@ -94,6 +94,7 @@ function createListener(
   return {
     onUp(up) {
       log.info({ ...up }, "A channel to the controller is open.");
+      identity.onUp();
       feed({ on: "link_up" });
       // Controllers from before MIG read no results.
       if (up.protocolVersion > 0)

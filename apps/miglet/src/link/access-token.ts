@@ -32,8 +32,10 @@ export interface AccessToken {
   bearer(): Promise<string>;
   /** The controller did not accept it: the next caller gets another one. */
   doubt(): void;
-  /** The controller says that its end is near: another one first, unless it is a young one already. */
-  renewIfDue(): void;
+  /** The one that would be given out now. */
+  newest(): string | undefined;
+  /** This one has ended: another one first, unless there is another one already. */
+  outdate(text: string): void;
   close(): void;
 }
 
@@ -110,8 +112,12 @@ export function createAccessToken(settings: AccessTokenSettings): AccessToken {
     doubt() {
       if (token !== undefined && clock.monotonicMs() - token.bornMs >= youngMs) drop();
     },
-    renewIfDue() {
-      if (token !== undefined && clock.monotonicMs() - token.bornMs >= (token.lifeMs * 2) / 3) drop();
+    newest: () => token?.text,
+    outdate(text) {
+      if (token?.text !== text) return;
+      drop();
+      // Its renewal may have failed a moment ago; whoever comes now is worth one more try.
+      failure = undefined;
     },
     close() {
       isClosed = true;

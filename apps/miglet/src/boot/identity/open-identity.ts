@@ -16,6 +16,8 @@ export interface IdentityKeeper {
   settled(): Promise<void>;
   /** The controller did not accept the token of a call. */
   doubt(): void;
+  /** A channel opened, with the token of this moment. */
+  onUp(): void;
   onGoAway(reason: string): void;
   close(): void;
 }
@@ -47,6 +49,7 @@ export async function openIdentity(about: IdentitySettings): Promise<IdentityKee
     bearer: bearerOf(settings),
     settled: async () => {},
     doubt: () => {},
+    onUp: () => {},
     onGoAway: () => {},
     close: () => {},
   };
@@ -75,6 +78,7 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
   const { createHttpClient } = await import("../../link/http-request.ts");
   const stored = await openStoredIdentity(settings.state_dir, vmId, log);
   let belonging = stored.belonging;
+  let streamToken: string | undefined;
   const client = createHttpClient({ endpoint, tls: about.tls, controllerClock: about.controllerClock });
   const obtain = createObtainPass({
     calls: createJoinCalls({ client, vmId, key: stored.key, timeoutMs: settings["controller.timeout"] }),
@@ -111,9 +115,13 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
       if (belonging === undefined) await access.bearer().catch(() => {});
     },
     doubt: () => access.doubt(),
+    onUp() {
+      streamToken = access.newest();
+    },
     onGoAway(reason) {
-      if (reason === "token_expired") access.renewIfDue();
-      if (reason === "identity_revoked") access.doubt();
+      // Usually there is a newer one by then. Not so on a machine that slept, whose clock stood still.
+      const isOver = reason === "token_expired" || reason === "identity_revoked";
+      if (isOver && streamToken !== undefined) access.outdate(streamToken);
     },
     close() {
       access.close();
