@@ -75,6 +75,15 @@ describe("a VM that joins", () => {
     expect(lab.asked[3]?.body).not.toHaveProperty("token");
   });
 
+  it("whose first answer was lost, for good or by a crash, asks for it with its key", async () => {
+    lab.answer = {};
+    expect(await failureOf(await open())).toMatchObject({ code: "controller_unreachable" });
+    lab.answer = undefined;
+    const again = await open({ MIGLET_JOIN_METHOD: "token" });
+    expect([await again.bearer(), again.poolId()]).toEqual(["token-4", "pool-a"]);
+    expect(calls()).toBe("nonce join nonce renew");
+  });
+
   it("joins again where its key is not known any more, and says both when that is refused too", async () => {
     await (await open()).bearer();
     lab.refuse("renew", [401, "unauthenticated"]);
@@ -93,6 +102,7 @@ describe("a VM that joins", () => {
       code: "forbidden",
       message: expect.stringContaining("set join.token_path"),
     });
+    lab.refuse("renew", [401, "unauthenticated"]);
     await (await open()).bearer();
     lab.refuse("renew", [403, "forbidden"]);
     expect(await failureOf(await open({ MIGLET_JOIN_METHOD: "token" }))).toMatchObject({

@@ -20,7 +20,9 @@ export interface Belonging {
 
 export interface StoredIdentity {
   readonly key: VmKey;
-  /** Undefined: this key has never joined. */
+  /** It was there before this process: it may have joined, and its answer have been lost. */
+  readonly isOld: boolean;
+  /** Undefined: as far as is known, this key has never joined. */
   readonly belonging: Belonging | undefined;
   /** A disk that is full is logged, and costs no more than a question after the next start. */
   remember(belonging: Belonging): Promise<void>;
@@ -49,6 +51,7 @@ export async function openStoredIdentity(directory: string, vmId: string, log: L
     if (found === undefined || note === undefined) await write({});
     return {
       key: { privateKey: key, publicJwk: jwkOf(key) },
+      isOld: found !== undefined,
       belonging: found === undefined ? undefined : note?.belonging,
       async remember({ poolId, orgId }) {
         try {

@@ -6,6 +6,8 @@ export interface ObtainSettings {
   readonly calls: JoinCalls;
   /** This key has joined before, as far as we know. */
   hasJoined(): boolean;
+  /** It may have, and nobody wrote it down. */
+  readonly mayHaveJoined: boolean;
   enrolmentToken(): Promise<string | undefined>;
   readonly log: Log;
 }
@@ -14,10 +16,10 @@ export interface ObtainSettings {
  * Renews where this key has joined; joins where it has not, or where the controller does not know it any more. An
  * enrolment token may be good for one VM only, so it is never spent while the key alone will do.
  */
-export function createObtainPass({ calls, hasJoined, enrolmentToken, log }: ObtainSettings) {
+export function createObtainPass({ calls, hasJoined, mayHaveJoined, enrolmentToken, log }: ObtainSettings) {
   return async (): Promise<Pass> => {
     let refusal: MigError | undefined;
-    if (hasJoined()) {
+    if (mayHaveJoined || hasJoined()) {
       try {
         return await calls.renew();
       } catch (error) {
@@ -27,19 +29,18 @@ export function createObtainPass({ calls, hasJoined, enrolmentToken, log }: Obta
     }
     const token = await enrolmentToken();
     if (token === undefined)
-      throw (
-        refusal ??
-        new MigError(
-          "forbidden",
-          "This VM has not joined and has no enrolment token: set join.token_path or join.token.",
-        )
-      );
-    if (refusal !== undefined)
+      throw refusal !== undefined && hasJoined()
+        ? refusal
+        : new MigError(
+            "forbidden",
+            "This VM has not joined and has no enrolment token: set join.token_path or join.token.",
+          );
+    if (refusal !== undefined && hasJoined())
       log.warn({ error: refusal }, "The VM's token cannot be renewed; the VM joins again.");
     try {
       return await calls.join(token);
     } catch (error) {
-      throw explain(error, refusal);
+      throw explain(error, hasJoined() ? refusal : undefined);
     }
   };
 }

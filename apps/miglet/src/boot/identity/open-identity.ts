@@ -83,6 +83,7 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
   const obtain = createObtainPass({
     calls: createJoinCalls({ client, vmId, key: stored.key, timeoutMs: settings["controller.timeout"] }),
     hasJoined: () => belonging !== undefined,
+    mayHaveJoined: stored.isOld,
     enrolmentToken: createEnrolmentReader(settings),
     log,
   });
