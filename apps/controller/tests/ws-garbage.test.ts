@@ -115,6 +115,7 @@ describe("W1: a handshake that is none is answered like any other request", () =
       edge.route(request, socket as Socket, first, (raw, response) =>
         edge.accept(raw, response, {
           vmId: "vm-1",
+          own: (message) => message,
           recheck: async () => {
             if (isOver) throw new MigError("unauthenticated", "the token has expired");
           },
