@@ -1,6 +1,7 @@
 import type { Log } from "@mig/kit";
 import type { Config } from "../config/config.ts";
-import { type Address, formatAddress, isLoopback } from "../config/values.ts";
+import { readTlsMaterial, type TlsConfig } from "../config/tls-material.ts";
+import { type Address, formatAddress } from "../config/values.ts";
 import type { Desk } from "../session/desk.ts";
 import { createGate } from "./auth.ts";
 import { type Door, openDoor } from "./door.ts";
@@ -8,6 +9,8 @@ import { createGrpcEdge } from "./grpc/grpc-edge.ts";
 import type { Health } from "./health.ts";
 import { createHttpApp } from "./http/http-app.ts";
 import { openSampleFiles } from "./sample-files.ts";
+import { createTlsEdge, type TlsEdge } from "./tls/tls-edge.ts";
+import { type CertificateWatch, watchCertificate } from "./tls/watch-certificate.ts";
 
 export interface ListenersSettings {
   config: Config;
@@ -16,6 +19,8 @@ export interface ListenersSettings {
   health: Health;
   /** Ends held requests; `close` ends the rest. */
   signal: AbortSignal;
+  /** How often the certificate's files are looked at; 2 s without it. */
+  tlsPollMs?: number;
 }
 
 export interface Listeners {
@@ -28,6 +33,11 @@ export interface Listeners {
 /** The stream of a refused agent from before MIG is kept for so long (reference/go-agent-wire.md §14.5). */
 const holdMs = 30_000;
 
+interface OpenTls {
+  edge: TlsEdge;
+  watch: CertificateWatch;
+}
+
 /** Opens the ports. Every port speaks HTTP and gRPC; `grpc_listen` is there because agents were told that number. */
 export async function startListeners({
   config,
@@ -35,11 +45,13 @@ export async function startListeners({
   log,
   health,
   signal,
+  tlsPollMs = 2_000,
 }: ListenersSettings): Promise<Listeners> {
   const gate = createGate(config.tokens);
   const files = config.mode === "sample" ? openSampleFiles(config.dataDir, log) : undefined;
   const legacyPools = new Set(config.pools.filter((pool) => pool.legacyAgents).map((pool) => pool.id));
   const listed = new Set(config.pools.map((pool) => pool.id));
+  const tls = config.tls === undefined ? undefined : openTls(config.tls, config, log, tlsPollMs);
   const http = await createHttpApp({
     desk,
     gate,
@@ -68,6 +80,7 @@ export async function startListeners({
       address,
       connectionsMax: config.connectionsMax,
       firstBytesMs: config.connectionTimeoutMs,
+      tls: tls?.edge,
       onHttp: (socket) => http.take(socket),
       onGrpc: (socket) => grpc.take(socket),
       onFull: () => {
@@ -80,6 +93,7 @@ export async function startListeners({
     return door.address;
   };
   const close = async (graceMs: number): Promise<void> => {
+    tls?.watch.stop();
     for (const door of doors) door.stopListening();
     await Promise.all([http.close(graceMs), grpc.close(graceMs)]);
     for (const door of doors) door.destroyAll();
@@ -97,9 +111,20 @@ export async function startListeners({
   }
 }
 
+function openTls(files: TlsConfig, { connectionTimeoutMs }: Config, log: Log, pollMs: number): OpenTls {
+  const material = readTlsMaterial(files, Date.now());
+  const edge = createTlsEdge(files, { material, handshakeMs: connectionTimeoutMs, log });
+  return { edge, watch: watchCertificate({ files, material, serve: edge.serve, log, pollMs }) };
+}
+
 function announce(config: Config, http: Address, grpc: Address | undefined, log: Log): void {
   log.info(
-    { http: formatAddress(http), grpc: formatAddress(grpc ?? http), mode: config.mode },
+    {
+      http: formatAddress(http),
+      grpc: formatAddress(grpc ?? http),
+      mode: config.mode,
+      tls: config.tls !== undefined,
+    },
     "listening for agents and operators",
   );
   if (config.mode !== "normal") {
@@ -109,7 +134,10 @@ function announce(config: Config, http: Address, grpc: Address | undefined, log:
         ? "SAMPLE MODE: no authentication, the same registration token for everybody. For trying out only"
         : "DEVELOPMENT MODE: no authentication. For trying out only",
     );
-  } else if (![http, grpc].every((address) => address === undefined || isLoopback(address.host))) {
-    log.warn({}, "tokens travel in clear text: put something that speaks TLS in front of these ports");
+  } else if (config.insecurePlaintext) {
+    log.warn(
+      {},
+      "insecure_plaintext: tokens travel in clear text; set tls.cert_file and tls.key_file instead",
+    );
   }
 }
