@@ -1,10 +1,12 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { waitFor } from "@mig/kit";
 import { asObject, readText, type Unknown } from "@mig/protocol";
 import {
   createAppKey,
+  createTestCa,
   freePort,
   type Github,
   installRunner,
@@ -38,6 +40,8 @@ export interface VmOptions {
   /** Register again after a job. */
   reuse?: boolean;
   channel?: string;
+  /** The authority that the agent trusts, in place of the house's. */
+  caPath?: string;
 }
 
 export interface Vm {
@@ -52,6 +56,8 @@ export interface HouseOptions {
   /** Arguments of mig-controller in place of the development ones. */
   controllerArgs?: readonly string[];
   databaseUrl?: string;
+  /** The controller speaks TLS with an authority of its own, which this process and the agents trust. */
+  tls?: boolean;
   /** Another agent than the one that tsc has built. */
   agent?: { program?: string; env?: Readonly<Record<string, string>> };
 }
@@ -77,7 +83,8 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     default_pool: { ...pool, registration: "jit" },
   };
   await writeFile(configPath, JSON.stringify(config));
-  const url = `http://127.0.0.1:${port}`;
+  const tls = options.tls === true ? await certify(dir) : undefined;
+  const url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
   const paces = [
     "--heartbeat-interval",
     "1s",
@@ -92,6 +99,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     ...["--listen", `127.0.0.1:${port}`, "--grpc-listen", `127.0.0.1:${grpcPort}`],
     ...["--data-dir", join(dir, "data"), "--log-format", "json", "--command-ack-timeout", "1s"],
     ...(options.databaseUrl === undefined ? [] : ["--database-url", options.databaseUrl]),
+    ...(tls?.controllerArgs ?? []),
     ...(options.controllerArgs ?? ["--dev", "--config", configPath, ...paces]),
   ];
   const startController = async (more: string[] = []): Promise<Spawned> => {
@@ -117,7 +125,10 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     async restartController(more) {
       house.controller = await startController(more);
     },
-    async startVm(vmId, { runner = {}, settings = [], channel = "auto", reuse = false } = {}) {
+    async startVm(
+      vmId,
+      { runner = {}, settings = [], channel = "auto", reuse = false, caPath = tls?.caPath } = {},
+    ) {
       const home = join(dir, vmId);
       const runnerDir = join(home, "actions-runner");
       await installRunner(runnerDir, { timeFactor: 0.02, ...runner });
@@ -125,7 +136,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
         `pool_id: ${reuse ? "pool-reuse" : "pool-a"}`,
         `vm_id: ${vmId}`,
         `org_id: acme`,
-        `controller: { endpoint: "${url}", channel: ${channel} }`,
+        `controller: { endpoint: "${url}", channel: ${channel}${caPath === undefined ? "" : `, ca_path: "${caPath}"`} }`,
         `runner: { dir: "${runnerDir}", allow_root: true, reuse: ${reuse} }`,
         `state_dir: "${join(home, "state")}"`,
         `heartbeat: { interval: 1s }`,
@@ -170,6 +181,22 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     },
   };
   return house;
+}
+
+/** A certificate for the controller of a house. */
+async function certify(dir: string): Promise<{ caPath: string; controllerArgs: string[] }> {
+  const ca = await createTestCa();
+  const { certPem, keyPem } = await ca.issue({ hosts: ["127.0.0.1"] });
+  const [caPath, certPath, keyPath] = ["ca.pem", "tls.crt", "tls.key"].map((name) => join(dir, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await writeFile(caPath, ca.caPem);
+  await writeFile(certPath, certPem);
+  await writeFile(keyPath, keyPem, { mode: 0o600 });
+  setDefaultCACertificates([...getCACertificates(), ca.caPem]);
+  return { caPath, controllerArgs: ["--tls-cert-file", certPath, "--tls-key-file", keyPath] };
 }
 
 /** Runners outlive their agents on purpose; those of this house end with it. Found by the directory they work in. */
