@@ -42,7 +42,7 @@ describe("a port with TLS", () => {
     for (const [offered, agreed] of [
       [["h2"], "h2"],
       [["http/1.1"], "http/1.1"],
-      [["http/1.1", "h2"], "h2"],
+      [["h2", "http/1.1"], "http/1.1"],
       [[], false],
     ] as const) {
       const socket = await shake(listeners.port, { ca: ca.caPem, ALPNProtocols: [...offered] });
