@@ -159,6 +159,10 @@ describe("client certificates", () => {
     await expect(ask(foreign.certPem, foreign.keyPem)).rejects.toThrow();
     await using stranger = grpcTo(listeners.port, ca.caPem);
     expect((await stranger.ended).code).toBe(14);
+    const pems = [ca.caPem, mine.keyPem, mine.certPem].map((pem) => Buffer.from(pem));
+    await using agent = dial(listeners.port, {}, credentials.createSsl(...pems));
+    agent.connect("vm-1");
+    await agent.next("connect_ack");
   });
 
   test("optional: none is fine, a wrong or expired one is not", async () => {
