@@ -1,10 +1,12 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { waitFor } from "@mig/kit";
 import { asObject, readText, type Unknown } from "@mig/protocol";
 import {
   createAppKey,
+  createTestCa,
   freePort,
   type Github,
   installRunner,
@@ -46,6 +48,8 @@ export interface VmOptions {
   env?: Readonly<Record<string, string>>;
   /** Of a house that VMs join: this one instead of a new one. */
   joinToken?: string;
+  /** The authority that the agent trusts, in place of the house's. */
+  caPath?: string;
 }
 
 export interface Vm {
@@ -62,6 +66,8 @@ export interface HouseOptions {
   databaseUrl?: string;
   /** A controller that knows its callers, and VMs that join it with an enrolment token. */
   join?: boolean;
+  /** The controller speaks TLS with an authority of its own, which this process and the agents trust. */
+  tls?: boolean;
   /** Another agent than the one that tsc has built. */
   agent?: { program?: string; env?: Readonly<Record<string, string>> };
 }
@@ -95,7 +101,8 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     default_pool: { ...pool, registration: "jit" },
   };
   await writeFile(configPath, JSON.stringify(config));
-  const url = `http://127.0.0.1:${port}`;
+  const tls = options.tls === true ? await certify(dir) : undefined;
+  const url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
   const paces = [
     "--heartbeat-interval",
     "1s",
@@ -110,6 +117,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     ...["--listen", `127.0.0.1:${port}`, "--grpc-listen", `127.0.0.1:${grpcPort}`],
     ...["--data-dir", join(dir, "data"), "--log-format", "json", "--command-ack-timeout", "1s"],
     ...(options.databaseUrl === undefined ? [] : ["--database-url", options.databaseUrl]),
+    ...(tls?.controllerArgs ?? []),
     ...(options.controllerArgs ?? [
       ...(options.join === true ? [] : ["--dev"]),
       "--config",
@@ -161,7 +169,10 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     async restartController(more) {
       house.controller = await startController(more);
     },
-    async startVm(vmId, { runner = {}, settings = [], channel = "auto", reuse = false, ...given } = {}) {
+    async startVm(
+      vmId,
+      { runner = {}, settings = [], channel = "auto", reuse = false, caPath = tls?.caPath, ...given } = {},
+    ) {
       const home = join(dir, vmId);
       const runnerDir = join(home, "actions-runner");
       await installRunner(runnerDir, { timeFactor: 0.02, ...runner });
@@ -176,7 +187,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
       const yaml = [
         ...belonging,
         `vm_id: ${vmId}`,
-        `controller: { endpoint: "${url}", channel: ${channel} }`,
+        `controller: { endpoint: "${url}", channel: ${channel}${caPath === undefined ? "" : `, ca_path: "${caPath}"`} }`,
         `runner: { dir: "${runnerDir}", allow_root: true, reuse: ${reuse} }`,
         `state_dir: "${join(home, "state")}"`,
         `heartbeat: { interval: 1s }`,
@@ -225,6 +236,22 @@ function firstKeyOf(controller: Spawned): Promise<string> {
   return waitFor("the first key", () =>
     controller.lines.map(({ msg }) => /mgk_\w+/.exec(String(msg))?.[0]).find((key) => key !== undefined),
   );
+}
+
+/** A certificate for the controller of a house. */
+async function certify(dir: string): Promise<{ caPath: string; controllerArgs: string[] }> {
+  const ca = await createTestCa();
+  const { certPem, keyPem } = await ca.issue({ hosts: ["127.0.0.1"] });
+  const [caPath, certPath, keyPath] = ["ca.pem", "tls.crt", "tls.key"].map((name) => join(dir, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await writeFile(caPath, ca.caPem);
+  await writeFile(certPath, certPem);
+  await writeFile(keyPath, keyPem, { mode: 0o600 });
+  setDefaultCACertificates([...getCACertificates(), ca.caPem]);
+  return { caPath, controllerArgs: ["--tls-cert-file", certPath, "--tls-key-file", keyPath] };
 }
 
 /** Runners outlive their agents on purpose; those of this house end with it. Found by the directory they work in. */
