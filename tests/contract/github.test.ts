@@ -185,7 +185,7 @@ describe.each([
     await github.uninstall("acme");
     await fails().toMatchObject({ code: "github_not_installed" });
     await reopen({ permissions: { metadata: "read" } });
-    await fails().toMatchObject({ code: "github_conflict" });
+    await fails().toMatchObject({ code: "github_forbidden" });
     for (const refuseWith of [403, 429] as const) {
       await reopen({ limits: { pointsPerMinute: 2, refuseWith } });
       await fails().toMatchObject({ code: "github_rate_limited" });

@@ -1,10 +1,12 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { waitFor } from "@mig/kit";
 import { asObject, readText, type Unknown } from "@mig/protocol";
 import {
   createAppKey,
+  createTestCa,
   freePort,
   type Github,
   installRunner,
@@ -30,6 +32,10 @@ export interface House extends AsyncDisposable {
   /** Resolves when the VM's field has the value. */
   until(vmId: string, field: string, value: string, timeoutMs?: number): Promise<Unknown>;
   order(vmId: string, type: string, parameters?: object): Promise<Unknown>;
+  /** Of the operator API, below /api/v1, with the key of the first start. */
+  api(method: string, path: string, body?: object): Promise<{ status: number; body: Unknown }>;
+  /** With `join`: a new enrolment token for VMs of pool-a. */
+  joinToken(more?: object): Promise<string>;
 }
 
 export interface VmOptions {
@@ -38,6 +44,12 @@ export interface VmOptions {
   /** Register again after a job. */
   reuse?: boolean;
   channel?: string;
+  /** Of the agent, beside what the house gives to all of them. */
+  env?: Readonly<Record<string, string>>;
+  /** Of a house that VMs join: this one instead of a new one. */
+  joinToken?: string;
+  /** The authority that the agent trusts, in place of the house's. */
+  caPath?: string;
 }
 
 export interface Vm {
@@ -52,6 +64,10 @@ export interface HouseOptions {
   /** Arguments of mig-controller in place of the development ones. */
   controllerArgs?: readonly string[];
   databaseUrl?: string;
+  /** A controller that knows its callers, and VMs that join it with an enrolment token. */
+  join?: boolean;
+  /** The controller speaks TLS with an authority of its own, which this process and the agents trust. */
+  tls?: boolean;
   /** Another agent than the one that tsc has built. */
   agent?: { program?: string; env?: Readonly<Record<string, string>> };
 }
@@ -71,13 +87,22 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     runner_group: "Default",
     labels: ["self-hosted", "linux", "x64"],
   };
+  const reusing = { id: "pool-reuse", ...pool, registration: "jit", reuse: true };
+  const known = {
+    orgs: [{ id: "acme", github: `${github.webUrl}/acme` }],
+    pools: [
+      { org_id: "acme", ...reusing },
+      { id: "pool-a", org_id: "acme", ...pool, registration: "jit" },
+    ],
+  };
   const config = {
-    pools: [{ id: "pool-reuse", ...pool, registration: "jit", reuse: true }],
+    ...(options.join === true ? known : { pools: [reusing] }),
     github: { api_url: github.url, app_id: String(github.appId), private_key_file: keyPath },
     default_pool: { ...pool, registration: "jit" },
   };
   await writeFile(configPath, JSON.stringify(config));
-  const url = `http://127.0.0.1:${port}`;
+  const tls = options.tls === true ? await certify(dir) : undefined;
+  const url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
   const paces = [
     "--heartbeat-interval",
     "1s",
@@ -92,7 +117,13 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     ...["--listen", `127.0.0.1:${port}`, "--grpc-listen", `127.0.0.1:${grpcPort}`],
     ...["--data-dir", join(dir, "data"), "--log-format", "json", "--command-ack-timeout", "1s"],
     ...(options.databaseUrl === undefined ? [] : ["--database-url", options.databaseUrl]),
-    ...(options.controllerArgs ?? ["--dev", "--config", configPath, ...paces]),
+    ...(tls?.controllerArgs ?? []),
+    ...(options.controllerArgs ?? [
+      ...(options.join === true ? [] : ["--dev"]),
+      "--config",
+      configPath,
+      ...paces,
+    ]),
   ];
   const startController = async (more: string[] = []): Promise<Spawned> => {
     const controller = spawnProgram("apps/controller/bin/mig-controller.js", [...args, ...more]);
@@ -106,26 +137,57 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     );
     return controller;
   };
-  const get = async (path: string): Promise<Unknown> =>
-    asObject(await (await fetch(url + path)).json()) ?? {};
+  const controller = await startController();
+  const firstKey = options.join === true ? await firstKeyOf(controller) : undefined;
+  const api: House["api"] = async (method, path, body) => {
+    const answer = await fetch(`${url}/api/v1/${path}`, {
+      method,
+      headers: {
+        ...(firstKey === undefined ? {} : { authorization: `Bearer ${firstKey}` }),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await answer.text();
+    return { status: answer.status, body: asObject(text === "" ? {} : JSON.parse(text)) ?? {} };
+  };
+  const joinToken = async (more: object = {}): Promise<string> => {
+    const { status, body } = await api("POST", "join-tokens", { pool_id: "pool-a", ...more });
+    const token = readText(body, "token");
+    if (token === undefined) throw new Error(`no enrolment token: ${status} ${JSON.stringify(body)}`);
+    return token;
+  };
+  const get = async (path: string): Promise<Unknown> => (await api("GET", path)).body;
 
   const house: House = {
     dir,
     url,
     github,
-    controller: await startController(),
+    controller,
+    api,
+    joinToken,
     async restartController(more) {
       house.controller = await startController(more);
     },
-    async startVm(vmId, { runner = {}, settings = [], channel = "auto", reuse = false } = {}) {
+    async startVm(
+      vmId,
+      { runner = {}, settings = [], channel = "auto", reuse = false, caPath = tls?.caPath, ...given } = {},
+    ) {
       const home = join(dir, vmId);
       const runnerDir = join(home, "actions-runner");
       await installRunner(runnerDir, { timeFactor: 0.02, ...runner });
+      const poolId = reuse ? "pool-reuse" : "pool-a";
+      const belonging = [`pool_id: ${poolId}`, `org_id: acme`];
+      if (options.join === true) {
+        const tokenPath = join(home, "join-token");
+        const token = given.joinToken ?? (await joinToken({ pool_id: poolId }));
+        await writeFile(tokenPath, `${token}\n`, { mode: 0o600 });
+        belonging.splice(0, 2, `join: { token_path: "${tokenPath}" }`);
+      }
       const yaml = [
-        `pool_id: ${reuse ? "pool-reuse" : "pool-a"}`,
+        ...belonging,
         `vm_id: ${vmId}`,
-        `org_id: acme`,
-        `controller: { endpoint: "${url}", channel: ${channel} }`,
+        `controller: { endpoint: "${url}", channel: ${channel}${caPath === undefined ? "" : `, ca_path: "${caPath}"`} }`,
         `runner: { dir: "${runnerDir}", allow_root: true, reuse: ${reuse} }`,
         `state_dir: "${join(home, "state")}"`,
         `heartbeat: { interval: 1s }`,
@@ -133,7 +195,8 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
       ];
       await writeFile(join(home, "miglet.yaml"), `${yaml.join("\n")}\n`);
       const { program, env } = options.agent ?? {};
-      const start = (): Spawned => spawnAgent(["--config", join(home, "miglet.yaml")], env, program);
+      const start = (): Spawned =>
+        spawnAgent(["--config", join(home, "miglet.yaml")], { ...env, ...given.env }, program);
       const vm: Vm = {
         vmId,
         home,
@@ -144,23 +207,19 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
       };
       return vm;
     },
-    vm: (vmId) => get(`/api/v1/vms/${vmId}`),
+    vm: (vmId) => get(`vms/${vmId}`),
     until: (vmId, field, value, timeoutMs = 30_000) =>
       waitFor(
         `${vmId} to have ${field} ${value}`,
         async () => {
-          const vm = await get(`/api/v1/vms/${vmId}`);
+          const vm = await get(`vms/${vmId}`);
           return readText(vm, field) === value ? vm : undefined;
         },
         { timeoutMs },
       ),
     async order(vmId, type, parameters = {}) {
-      const answer = await fetch(`${url}/api/v1/vms/${vmId}/commands`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ type, parameters }),
-      });
-      return { http: answer.status, ...asObject(await answer.json()) };
+      const { status, body } = await api("POST", `vms/${vmId}/commands`, { type, parameters });
+      return { http: status, ...body };
     },
     async [Symbol.asyncDispose]() {
       await stopRunners(dir);
@@ -170,6 +229,29 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     },
   };
   return house;
+}
+
+/** A controller's first start tells its first key to whoever starts it. */
+function firstKeyOf(controller: Spawned): Promise<string> {
+  return waitFor("the first key", () =>
+    controller.lines.map(({ msg }) => /mgk_\w+/.exec(String(msg))?.[0]).find((key) => key !== undefined),
+  );
+}
+
+/** A certificate for the controller of a house. */
+async function certify(dir: string): Promise<{ caPath: string; controllerArgs: string[] }> {
+  const ca = await createTestCa();
+  const { certPem, keyPem } = await ca.issue({ hosts: ["127.0.0.1"] });
+  const [caPath, certPath, keyPath] = ["ca.pem", "tls.crt", "tls.key"].map((name) => join(dir, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await writeFile(caPath, ca.caPem);
+  await writeFile(certPath, certPem);
+  await writeFile(keyPath, keyPem, { mode: 0o600 });
+  setDefaultCACertificates([...getCACertificates(), ca.caPem]);
+  return { caPath, controllerArgs: ["--tls-cert-file", certPath, "--tls-key-file", keyPath] };
 }
 
 /** Runners outlive their agents on purpose; those of this house end with it. Found by the directory they work in. */

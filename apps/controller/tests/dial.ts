@@ -26,8 +26,12 @@ export interface Dialled extends AsyncDisposable {
 }
 
 /** A gRPC client of StreamCommands: the library that agents use, with nothing of an agent in it. */
-export function dial(port: number, headers: Record<string, string> = {}): Dialled {
-  const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), { "grpc.enable_channelz": 0 });
+export function dial(
+  port: number,
+  headers: Record<string, string> = {},
+  channel = credentials.createInsecure(),
+): Dialled {
+  const client = new Client(`127.0.0.1:${port}`, channel, { "grpc.enable_channelz": 0 });
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
   const { path, requestSerialize, responseDeserialize } = commandService.streamCommands;

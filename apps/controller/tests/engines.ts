@@ -55,6 +55,12 @@ export function describeOnEngines(what: string, tests: (engine: Engine) => void)
   }
 }
 
+/** For what says little about databases and takes long: the server, or PGlite where there is none. */
+export function describeOnOneEngine(what: string, tests: (engine: Engine) => void): void {
+  const engine = server.available ? server : pglite;
+  describe(`${what} on ${engine.name}`, () => tests(engine));
+}
+
 async function run(statement: string): Promise<void> {
   const client = new pg.Client({ connectionString: serverUrl });
   await client.connect();

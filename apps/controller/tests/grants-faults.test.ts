@@ -16,7 +16,7 @@ import type { Grant, Pool } from "../src/github/grant-source.ts";
 import { type OpenGrants, openGrants } from "../src/runner/open-grants.ts";
 import { createSealer } from "../src/runner/seal.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { describeOnEngines } from "./engines.ts";
+import { describeOnOneEngine } from "./engines.ts";
 
 /**
  * R08: everything that GitHub can answer with × the calls that a grant needs. It ends in success within five seconds
@@ -31,14 +31,14 @@ const cases = githubFaults.flatMap((fault) =>
     .filter((call) => fault.on.includes(call))
     .map((call) => ({ name: `${fault.name}, on ${call}`, fault, call })),
 );
-const atOnce = 12;
+const atOnce = 8;
 /** GitHub is well again after so long. */
 const outageMs = 600;
 const recoveryMs = 5_000;
 /** For one request; a slow answer is no answer. */
-const timeoutMs = 500;
+const timeoutMs = 1_000;
 
-describeOnEngines("GitHub's faults", (engine) => {
+describeOnOneEngine("GitHub's faults", (engine) => {
   let database: Awaited<ReturnType<typeof engine.create>>;
   let store: Store;
   const end = new AbortController();

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { silentLog } from "@mig/kit";
+import { type Log, silentLog } from "@mig/kit";
 import { buildConfig } from "../src/config/config.ts";
 import { readInvocation } from "../src/config/env.ts";
 import { showProblems } from "../src/config/show.ts";
@@ -29,12 +29,16 @@ export interface TestListenersSettings {
   flags?: string[];
   /** Replaces methods of the real desk, to make it fail or wait. */
   desk?: (real: Desk) => Partial<Desk>;
+  log?: Log;
+  tlsPollMs?: number;
 }
 
 /** Real listeners on free ports, in front of a real desk on PGlite. */
 export async function openTestListeners({
   flags = ["--sample"],
   desk,
+  log = silentLog,
+  tlsPollMs = 20,
 }: TestListenersSettings = {}): Promise<TestListeners> {
   const root = await mkdtemp(join(tmpdir(), "mig-listen-"));
   const dataDir = join(root, "data");
@@ -49,7 +53,8 @@ export async function openTestListeners({
   const listeners = await startListeners({
     config: outcome.config,
     desk: { ...real.desk, ...desk?.(real.desk) },
-    log: silentLog,
+    log,
+    tlsPollMs,
     health: { isReady: () => health.isReady, isStoreReachable: async () => health.isStoreReachable },
     signal: stop.signal,
   });

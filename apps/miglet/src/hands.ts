@@ -2,6 +2,7 @@ import { type Log, pause } from "@mig/kit";
 import { type Heartbeat, maybe, PRODUCT_VERSION, type PreemptionData } from "@mig/protocol";
 import type { CloudFacts } from "./boot/cloud-facts.ts";
 import { findUser } from "./boot/find-user.ts";
+import { openIdentity } from "./boot/identity/open-identity.ts";
 import type { Settings } from "./boot/settings-table.ts";
 import { createPulse, type HeartbeatPulse } from "./heartbeat/beat.ts";
 import { createLinkKeeper } from "./keep-link.ts";
@@ -9,11 +10,12 @@ import { createLocalKeeper, type LocalKeeper } from "./keep-local.ts";
 import { createRunnerKeeper, type RunnerKeeper } from "./keep-runner.ts";
 import type { Input, State } from "./life/words.ts";
 import type { ChosenLink } from "./link/choose-link.ts";
-import type { ControllerClock, Skew } from "./link/controller-clock.ts";
+import { type ControllerClock, createControllerClock, type Skew } from "./link/controller-clock.ts";
 import type { HttpCalls } from "./link/http-calls.ts";
 import type { Inbox } from "./link/inbox.ts";
 import type { Speaker } from "./link/link.ts";
 import { createOutbox, type Outbox } from "./link/outbox.ts";
+import { createTlsSource } from "./link/tls-material.ts";
 import { traceparentOf } from "./link/trace.ts";
 import type { Memory } from "./memory/open-memory.ts";
 import type { RunnerEnvironment } from "./runner/environment.ts";
@@ -55,25 +57,38 @@ export interface HandsSettings {
   isAlive(): Promise<boolean>;
 }
 
+/** Throws `settings_invalid` when a file that TLS needs cannot be used. */
 export async function openHands(about: HandsSettings): Promise<Hands> {
   const { settings, memory, log, feed, state } = about;
   const part = (component: string): Log => log.child({ component });
+  const tls = createTlsSource({
+    caPath: settings["controller.ca_path"],
+    certPath: settings["controller.tls.cert_path"],
+    keyPath: settings["controller.tls.key_path"],
+    log: part("link"),
+  });
+  await tls();
+  const controllerClock = createControllerClock({ onSkew: (skew) => tellSkew(skew, outbox, part("link")) });
+  const identity = await openIdentity({
+    settings,
+    tls,
+    controllerClock,
+    onContradiction: (message) => feed({ on: "refused", refusal: { code: "settings_invalid", message } }),
+    log: part("identity"),
+  });
   const speaker: Speaker = {
     vmId: settings.vm_id,
-    poolId: settings.pool_id,
-    ...maybe("orgId", settings.org_id),
+    get poolId() {
+      return identity.poolId();
+    },
+    get orgId() {
+      return identity.orgId();
+    },
     incarnation: memory.state.read().incarnation,
     version: PRODUCT_VERSION,
     migletState: () => state().at,
   };
-  const way = await createLinkKeeper({
-    settings,
-    speaker,
-    memory,
-    feed,
-    onSkew: (skew) => tellSkew(skew, outbox, part("link")),
-    log,
-  });
+  const way = createLinkKeeper({ settings, speaker, memory, identity, tls, controllerClock, feed, log });
   const { http, link, inbox } = way;
   const outbox = createOutbox({
     speaker,
@@ -90,10 +105,11 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     retryCapMs: settings["controller.retry.max_backoff"],
     log: part("outbox"),
   });
-  const local = await createLocalKeeper({ ...about, controllerClock: way.controllerClock });
+  const local = await createLocalKeeper({ ...about, poolId: identity.poolId, controllerClock });
   const pulse = createPulse({
     intervalMs: settings["heartbeat.interval"],
     async make(): Promise<Heartbeat> {
+      await identity.settled();
       const { migletState, runner, job } = reportOf(state());
       return {
         vmId: speaker.vmId,
@@ -128,7 +144,7 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     memory,
     http,
     link,
-    controllerClock: way.controllerClock,
+    controllerClock,
     outbox,
     inbox,
     pulse,
@@ -143,6 +159,7 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
       for (const part of [runner.release(), pulse.close(), link.close(), outbox.close(), local.close()])
         await Promise.race([part, pause(closeMs)]);
       http?.close();
+      identity.close();
       await memory.close();
     },
   };

@@ -1,15 +1,15 @@
 import { type Log, pause } from "@mig/kit";
 import type { CommandAnswer } from "@mig/protocol";
+import type { IdentityKeeper } from "./boot/identity/open-identity.ts";
 import type { Settings } from "./boot/settings-table.ts";
 import type { Input } from "./life/words.ts";
-import { createBearerToken } from "./link/bearer-token.ts";
 import { type ChosenLink, createChosenLink } from "./link/choose-link.ts";
-import { type ControllerClock, createControllerClock, type Skew } from "./link/controller-clock.ts";
+import type { ControllerClock } from "./link/controller-clock.ts";
 import { resolveGrpcEndpoint } from "./link/endpoint.ts";
 import { createHttpCalls, type HttpCalls } from "./link/http-calls.ts";
 import { createInbox, type Inbox } from "./link/inbox.ts";
 import type { LinkListener, Speaker } from "./link/link.ts";
-import { createTlsSource } from "./link/tls-material.ts";
+import type { TlsSource } from "./link/tls-material.ts";
 import type { Memory } from "./memory/open-memory.ts";
 
 /** The way to the controller: one channel, HTTP beside it, and the commands that come. */
@@ -18,7 +18,6 @@ export interface LinkKeeper {
   readonly http: HttpCalls | undefined;
   readonly link: ChosenLink;
   readonly inbox: Inbox;
-  readonly controllerClock: ControllerClock;
   /** Resolves when no answer to a command is under way, or after `withinMs`. */
   whenAnswered(withinMs: number): Promise<void>;
 }
@@ -27,24 +26,17 @@ export interface LinkKeeperSettings {
   settings: Settings;
   speaker: Speaker;
   memory: Memory;
+  identity: IdentityKeeper;
+  tls: TlsSource;
+  controllerClock: ControllerClock;
   feed(input: Input): void;
-  onSkew(skew: Skew): void;
   log: Log;
 }
 
-/** Throws `settings_invalid` when a file that TLS needs cannot be used. */
-export async function createLinkKeeper(about: LinkKeeperSettings): Promise<LinkKeeper> {
-  const { settings, speaker, memory, feed, log } = about;
+export function createLinkKeeper(about: LinkKeeperSettings): LinkKeeper {
+  const { settings, speaker, memory, identity, tls, controllerClock, feed, log } = about;
   const part = (component: string): Log => log.child({ component });
-  const tls = createTlsSource({
-    caPath: settings["controller.ca_path"],
-    certPath: settings["controller.tls.cert_path"],
-    keyPath: settings["controller.tls.key_path"],
-    log: part("link"),
-  });
-  await tls();
-  const controllerClock = createControllerClock({ onSkew: about.onSkew });
-  const access = { bearer: bearerOf(settings), tls, controllerClock };
+  const access = { bearer: identity.bearer, tls, controllerClock };
   const endpoint = settings["controller.endpoint"];
   const http =
     endpoint === undefined
@@ -84,29 +76,26 @@ export async function createLinkKeeper(about: LinkKeeperSettings): Promise<LinkK
       },
       log: part("link"),
     },
-    createListener(inbox, feed, part("link")),
+    createListener(inbox, identity, feed, part("link")),
   );
   return {
     http,
     link,
     inbox,
-    controllerClock,
     whenAnswered: (withinMs) => Promise.race([answering, pause(withinMs)]),
   };
 }
 
-/** A file may be rotated, so it goes before a token that was given once. */
-export function bearerOf(settings: Partial<Settings>): () => Promise<string | undefined> {
-  if (settings["controller.auth.type"] === "none") return async () => undefined;
-  const fromFile = createBearerToken(settings["controller.auth.token_path"]);
-  const given = settings["controller.auth.token"];
-  return async () => (await fromFile()) ?? given;
-}
-
-function createListener(inbox: Inbox, feed: (input: Input) => void, log: Log): LinkListener {
+function createListener(
+  inbox: Inbox,
+  identity: IdentityKeeper,
+  feed: (input: Input) => void,
+  log: Log,
+): LinkListener {
   return {
     onUp(up) {
       log.info({ ...up }, "A channel to the controller is open.");
+      identity.onUp();
       feed({ on: "link_up" });
       // Controllers from before MIG read no results.
       if (up.protocolVersion > 0)
@@ -126,8 +115,12 @@ function createListener(inbox: Inbox, feed: (input: Input) => void, log: Log): L
         (error: unknown) => log.error({ error, command_id: command.id }, "A command could not be taken in."),
       );
     },
-    onGoAway: (goAway) => log.info({ ...goAway }, "The controller asks the channel to go."),
+    onGoAway(goAway) {
+      log.info({ ...goAway }, "The controller asks the channel to go.");
+      identity.onGoAway(goAway.reason);
+    },
     onRefused(refusal) {
+      if (refusal.code === "unauthenticated") identity.doubt();
       log.warn({ ...refusal }, "The controller refuses this VM.");
       feed({ on: "refused", refusal });
     },

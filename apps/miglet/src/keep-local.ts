@@ -38,6 +38,7 @@ export interface LocalKeeperSettings {
   settings: Settings;
   environment: Readonly<Record<string, string | undefined>>;
   memory: Memory;
+  poolId(): string;
   controllerClock: ControllerClock;
   log: Log;
   state(): State;
@@ -110,7 +111,7 @@ export async function createLocalKeeper(about: LocalKeeperSettings): Promise<Loc
     return {
       ...(JSON.parse(JSON.stringify({ ...rest, ...statusOf(state()), spool, commands })) as JsonObject),
       vm_id: settings.vm_id,
-      pool_id: settings.pool_id,
+      pool_id: about.poolId() || null,
       incarnation: memory.state.read().incarnation,
       clock_skew_ms: skewMs ?? null,
       machine: machine === undefined ? null : (JSON.parse(JSON.stringify(machine)) as JsonObject),

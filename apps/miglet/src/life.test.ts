@@ -120,9 +120,9 @@ const inputs: (() => Input)[] = [
   () => ({ on: "announced" }),
   () => ({ on: "link_up" }),
   () => ({ on: "link_down" }),
-  ...(["controller_refused", "incarnation_lost", "unauthenticated", "forbidden"] as const).map(
-    (code) => (): Input => ({ on: "refused", refusal: { code, message: "No." } }),
-  ),
+  ...(
+    ["controller_refused", "incarnation_lost", "unauthenticated", "forbidden", "settings_invalid"] as const
+  ).map((code) => (): Input => ({ on: "refused", refusal: { code, message: "No." } })),
   ...commandTypes.map((type) => () => command(type)),
   () => command("register_runner", grant),
   () => command("register_runner", { jit_config: "e30=" }),
@@ -501,6 +501,16 @@ describe("a life", () => {
     const lost: Input = { on: "refused", refusal: { code: "incarnation_lost", message: "Gone." } };
     expect(live([...working(), lost]).state).toMatchObject({ at: "draining", exitCode: 0 });
     expect(live([...ready, lost]).does("last_words")).toBe(true);
+  });
+  it.each([
+    ["forbidden", "controller_refused", 4],
+    ["settings_invalid", "settings_invalid", 2],
+  ] as const)("one that is %s says so and ends, but not while it has a runner", (code, told, exitCode) => {
+    const refused: Input = { on: "refused", refusal: { code, message: "No." } };
+    for (const inputs of [[{ on: "checked" } as const], ready])
+      expect(live([...inputs, refused]).state).toMatchObject({ at: "error", reason: told, exitCode });
+    expect(live([...working(), refused]).state.at).toBe("job_running");
+    expect(live([...idle(), refused]).state.at).toBe("idle");
   });
   it("an agent that nobody answers ends with 4, but not while it has a runner", () => {
     const alone: Input = { on: "timer", timer: "alone" };

@@ -132,7 +132,7 @@ function decide(state: State, input: Input): Step {
       if (state.at !== "shutting_down" || state.phase !== "last_words") return stay(state);
       return stay(
         { ...state, phase: "over" },
-        { do: "power_off", unlessRunner: state.exitCode === prerequisiteMissing },
+        ...(state.exitCode === settingsWrong ? [] : [powerOff(state.exitCode === prerequisiteMissing)]),
         { do: "exit", code: state.exitCode },
       );
     case "signal":
@@ -142,8 +142,12 @@ function decide(state: State, input: Input): Step {
   }
 }
 
-/** The exit code of a life that ended before anything was begun (boot/exit-codes.ts). */
+/** Exit codes of lives that ended before anything was begun (boot/exit-codes.ts). */
 const prerequisiteMissing = 3;
+/** Whoever has to correct them wants to find the machine there. */
+const settingsWrong = 2;
+
+const powerOff = (unlessRunner: boolean): Effect => ({ do: "power_off", unlessRunner });
 
 function onChecked(state: Initializing, problem: Problem | undefined): Step {
   const { problems, ...rest } = state;
@@ -168,6 +172,10 @@ function onRefused(state: State, { code, message }: Refusal): Step {
       // Seed 001: report and shut down. Not with a runner, though: one wrong rule in a proxy would end a whole fleet.
       return state.at === "waiting_for_controller" || state.at === "ready"
         ? fail(state, { code: "controller_refused", message }, 4)
+        : stay(state);
+    case "settings_invalid":
+      return state.at === "waiting_for_controller" || state.at === "ready"
+        ? fail(state, { code, message }, settingsWrong)
         : stay(state);
     case "unauthenticated":
     case "controller_refused":

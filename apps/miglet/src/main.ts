@@ -98,7 +98,7 @@ async function live(settings: Settings, { warnings, facts }: ReadSettings): Prom
   const log = createLog({
     level: settings["logging.level"],
     format: settings["logging.format"],
-    fields: { vm_id, pool_id, ...(org_id === undefined ? {} : { org_id }), component: "life" },
+    fields: { vm_id, ...maybe("pool_id", pool_id), ...maybe("org_id", org_id), component: "life" },
   });
   for (const warning of warnings) log.warn({ component: "bootstrap", warning }, "A setting needs a look.");
   // Whoever read the log may go away; that must not end the agent of a running job.

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { freePort, type GcpMetadata, startGcpMetadata } from "@mig/sandbox";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { startJoinLab } from "./join-lab.ts";
 import { TinyController } from "./tiny-controller.ts";
 
 const program = fileURLToPath(new URL("../dist/main.js", import.meta.url));
@@ -212,6 +213,24 @@ describe("an agent that cannot start", () => {
       "heartbeat.interval",
     ]);
     expect(out + err + seen[0]?.body).not.toContain(canary);
+  });
+
+  it("joins to tell it, where that is how the controller knows it", async () => {
+    const lab = await startJoinLab();
+    const { code, out, err } = await run(["--heartbeat.interval", "0"], {
+      MIGLET_VM_ID: "vm-1",
+      MIGLET_STATE_DIR: join(folder, "state"),
+      MIGLET_CONTROLLER_ENDPOINT: lab.url,
+      MIGLET_JOIN_TOKEN: canary,
+    });
+    await lab.close();
+    expect([code, err.includes("was not told")]).toEqual([2, false]);
+    expect(lab.asked.map(({ call }) => call)).toEqual(["nonce", "join", "events"]);
+    expect(lab.asked[2]).toMatchObject({
+      authorization: "Bearer token-2",
+      body: { type: "error", vm_id: "vm-1", pool_id: "pool-a", org_id: "acme", code: "settings_invalid" },
+    });
+    expect(out + err).not.toContain(canary);
   });
 
   it("says that it could not, and ends with 2 all the same and soon", async () => {

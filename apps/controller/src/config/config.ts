@@ -10,6 +10,8 @@ import { Secret } from "./secret.ts";
 import { readSecretFile } from "./secret-file.ts";
 import { readSecretSettings, type SecretConfig } from "./secret-settings.ts";
 import type { SettingName } from "./settings.ts";
+import { demandTls, readTls } from "./tls.ts";
+import type { TlsConfig } from "./tls-material.ts";
 import { type Address, type Effective, formatAddress, isLoopback, Values } from "./values.ts";
 
 /**
@@ -26,6 +28,9 @@ export interface Config {
   listen: Address;
   /** Undefined: there is no second port. */
   grpcListen: Address | undefined;
+  /** Undefined: plaintext. */
+  tls: TlsConfig | undefined;
+  insecurePlaintext: boolean;
   /** Absolute. */
   dataDir: string;
   databaseUrl: Secret | undefined;
@@ -92,6 +97,8 @@ export function buildConfig(invocation: Invocation): Outcome {
     mode,
     listen: readListen(values),
     grpcListen: values.address("grpc_listen"),
+    tls: readTls(values),
+    insecurePlaintext: values.switch("insecure_plaintext"),
     dataDir: resolve(values.text("data_dir") ?? "."),
     databaseUrl: readDatabaseUrl(values),
     tokens: readTokens(values, mode),
@@ -120,6 +127,7 @@ export function buildConfig(invocation: Invocation): Outcome {
     },
   };
   if (mode !== "normal") demandLoopback(values, config);
+  demandTls(values, config);
   const { problems, effective } = values;
   return problems.length === 0 ? { ok: true, config, effective } : { ok: false, problems, effective };
 }

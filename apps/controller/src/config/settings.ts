@@ -28,6 +28,31 @@ export interface Setting {
 export const settings = {
   listen: { kind: "address", fallback: "127.0.0.1:8080", help: "HTTP and gRPC on one port" },
   grpc_listen: { kind: "address", fallback: "127.0.0.1:50051", help: 'the same on a second port, or "off"' },
+  "tls.cert_file": {
+    kind: "path",
+    help: "PEM file of the certificate that both ports serve, with its intermediates; read again when it changes",
+  },
+  "tls.key_file": { kind: "path", help: "PEM file of its key" },
+  "tls.client_ca_file": {
+    kind: "path",
+    help: "PEM file of the authorities whose client certificates are good",
+  },
+  "tls.client_certs": {
+    kind: "choice",
+    choices: ["off", "optional", "required"],
+    help: "whether clients bring a certificate; default: optional with tls.client_ca_file, else off",
+  },
+  "tls.min_version": {
+    kind: "choice",
+    choices: ["1.3", "1.2"],
+    fallback: "1.3",
+    help: "the oldest TLS that is spoken",
+  },
+  insecure_plaintext: {
+    kind: "switch",
+    fallback: "false",
+    help: "serve other machines without TLS: tokens travel in clear text",
+  },
   data_dir: { kind: "path", fallback: "./controller_data", help: "embedded database and sample files" },
   database_url: {
     kind: "text",

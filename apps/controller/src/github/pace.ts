@@ -3,7 +3,7 @@ import { sql } from "kysely";
 import type { Store } from "../store/open-store.ts";
 import { etaOf } from "./pace-eta.ts";
 import type { GithubRefusal } from "./refusal.ts";
-import { clockOf, retryAfterOf } from "./refusal.ts";
+import { retryAfterOf } from "./refusal.ts";
 
 /**
  * What a call costs of the pace: a write is five of GitHub's points, a read one (runner-contract §8.5). `none` is part of
@@ -121,11 +121,10 @@ export function createPace(settings: PaceSettings): Pace {
     },
     hear(answer) {
       const { status, headers } = answer;
-      const retryAfterMs =
-        status === 403 || status === 429 ? retryAfterOf(answer, clockOf(answer)) : undefined;
+      const retryAfterMs = status === 403 || status === 429 ? retryAfterOf(answer, Date.now()) : undefined;
       const spentUntilMs =
         status < 400 && String(headers["x-ratelimit-remaining"]) === "0"
-          ? retryAfterOf({ ...answer, status: 429 }, clockOf(answer))
+          ? retryAfterOf({ ...answer, status: 429 }, Date.now())
           : undefined;
       const waitMs = retryAfterMs ?? spentUntilMs;
       if (waitMs === undefined) return;

@@ -20,14 +20,14 @@ const codes: Readonly<Record<number, ErrorCode>> = {
 export function refusalOf(what: string, refusal: GithubRefusal, nowMs: number): MigError {
   const { status, headers, data } = refusal;
   const retryAfterMs = retryAfterOf(refusal, nowMs);
+  const words = readText(asObject(data) ?? {}, "message");
   const code =
     retryAfterMs !== undefined && status === 403
       ? "github_rate_limited"
-      : // Of a token it says that the App has not the permissions; of a runner that the name is taken, or that it works.
-        status === 422 && what.endsWith("/access_tokens")
-        ? "github_forbidden"
+      : status === 422 && /permissions requested are not granted/i.test(words ?? "")
+        ? "github_forbidden" // No other try helps before an owner accepts them.
         : (codes[status] ?? (status >= 500 ? "github_unavailable" : "github_forbidden"));
-  const said = printable(readText(asObject(data) ?? {}, "message") ?? "no message", 200);
+  const said = printable(words ?? "no message", 200);
   const id = printable(String(headers["x-github-request-id"] ?? "?"), 60);
   // GitHub names the permission that was missing; an operator needs nothing more.
   const wanted = headers["x-accepted-github-permissions"];
@@ -43,23 +43,24 @@ export function refusalOf(what: string, refusal: GithubRefusal, nowMs: number): 
  */
 export function retryAfterOf({ status, headers, data }: GithubRefusal, nowMs: number): number | undefined {
   if (status !== 403 && status !== 429 && status < 500) return undefined;
+  const githubNowMs = saidAtMs(headers) ?? nowMs;
   const given = headers["retry-after"];
   if (given !== undefined) {
     const seconds = Number(given);
-    return within(Number.isFinite(seconds) ? seconds * 1000 : Date.parse(String(given)) - nowMs);
+    return within(Number.isFinite(seconds) ? seconds * 1000 : Date.parse(String(given)) - githubNowMs);
   }
-  // How soon it is asked again after a failure is for who asks to say.
+  // A server in trouble names no time, and is often back at once: how soon to ask again is the caller's backoff.
   if (status >= 500) return undefined;
   if (String(headers["x-ratelimit-remaining"]) === "0")
-    return within(Number(headers["x-ratelimit-reset"] ?? Number.NaN) * 1000 - nowMs);
+    return within(Number(headers["x-ratelimit-reset"] ?? Number.NaN) * 1000 - githubNowMs);
   const isSecondary = /rate limit|abuse detection/i.test(readText(asObject(data) ?? {}, "message") ?? "");
   return status === 429 || isSecondary ? 60_000 : undefined;
 }
 
-/** GitHub's clock as of this answer: what it says of times is by that one, however wrong ours may be. */
-export function clockOf({ headers }: Pick<GithubRefusal, "headers">): number {
+/** By the clock that the times in the same answer are meant by, which may be far from ours. */
+export function saidAtMs(headers: GithubRefusal["headers"]): number | undefined {
   const atMs = Date.parse(String(headers["date"]));
-  return Number.isFinite(atMs) ? atMs : Date.now();
+  return Number.isFinite(atMs) ? atMs : undefined;
 }
 
 /** GitHub's windows are an hour long; what is out of all bounds is not believed. */

@@ -2,7 +2,8 @@ import { MigError } from "@mig/lifecycle";
 import { asObject, PRODUCT_VERSION, type Unknown } from "@mig/protocol";
 import { request as octokitRequest } from "@octokit/request";
 import { boundedFetch } from "./bounded-fetch.ts";
-import { type GithubRefusal, refusalOf } from "./refusal.ts";
+import { createEtagCache } from "./etag-cache.ts";
+import { type GithubRefusal, refusalOf, saidAtMs } from "./refusal.ts";
 
 /**
  * One GitHub: github.com, a GHE.com tenant or a GitHub Enterprise Server. Sends one request at a time for whoever
@@ -30,6 +31,7 @@ export function createGithubWire(settings: WireSettings): GithubWire {
   const { signal, timeoutMs = 15_000, onAnswer, nowMs = Date.now } = settings;
   const apiUrl = settings.apiUrl.replace(/\/+$/, "");
   let skewMs = 0;
+  const known = createEtagCache();
   const request = octokitRequest.defaults({
     baseUrl: apiUrl,
     headers: {
@@ -41,8 +43,8 @@ export function createGithubWire(settings: WireSettings): GithubWire {
     request: { log: { debug() {}, info() {}, warn() {}, error() {} } },
   });
   const hear = (answer: GithubRefusal): void => {
-    const atMs = Date.parse(String(answer.headers["date"]));
-    if (Number.isFinite(atMs)) skewMs = atMs - nowMs();
+    const atMs = saidAtMs(answer.headers);
+    if (atMs !== undefined) skewMs = atMs - nowMs();
     onAnswer?.(answer);
   };
 
@@ -51,17 +53,25 @@ export function createGithubWire(settings: WireSettings): GithubWire {
     skewMs: () => skewMs,
     async send(route, parameters, bearer) {
       const what = filled(route, parameters);
+      const key = route.startsWith("GET ") ? `${what} ${JSON.stringify(parameters)}` : undefined;
+      const before = key === undefined ? undefined : known.get(key);
       const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
       try {
         const answer = await request(route, {
           ...parameters,
-          headers: { authorization: `Bearer ${bearer}` },
+          headers: {
+            authorization: `Bearer ${bearer}`,
+            ...(before === undefined ? {} : { "if-none-match": before.etag }),
+          },
           request: { signal: limit, fetch: boundedFetch },
         });
         hear({ status: answer.status, headers: answer.headers, data: undefined });
         if (answer.status === 204) return {};
         const data = asObject(answer.data);
-        if (data !== undefined) return data;
+        if (data !== undefined) {
+          if (key !== undefined) known.set(key, answer.headers.etag, data);
+          return data;
+        }
         throw unavailable(`GitHub's answer to ${what} is not a JSON object`);
       } catch (error) {
         if (error instanceof MigError) throw error;
@@ -69,6 +79,7 @@ export function createGithubWire(settings: WireSettings): GithubWire {
         if (response === undefined)
           throw unavailable(`GitHub did not answer ${what} (${reasonOf(error, limit)})`, error);
         hear(response);
+        if (response.status === 304 && before !== undefined) return before.answer();
         throw refusalOf(what, response, nowMs() + skewMs);
       }
     },

@@ -147,10 +147,13 @@ export function actorOf(who: Who): string {
   return who.party === "agents" ? "agents" : `key:${who.name}`;
 }
 
-const callers = new WeakMap<FastifyRequest, Who>();
+/** What the question needs of a request: a handshake of a socket has no more. */
+export type Asked = Pick<FastifyRequest, "headers" | "ip"> & { readonly params: unknown };
+
+const callers = new WeakMap<Asked, Who>();
 
 /** Who sent this request: `ask` has found out. */
-export function callerOf(request: FastifyRequest): Who {
+export function callerOf(request: Asked): Who {
   const who = callers.get(request);
   if (who === undefined) throw new MigError("internal", "the route does not ask who calls");
   return who;
@@ -172,7 +175,7 @@ export function askNobody(gate: Gate) {
  */
 export function ask(gate: Gate, action: Action) {
   const isAgents = accessTable[action].agents !== "no" || accessTable[action].vm !== "no";
-  const step = async (request: FastifyRequest): Promise<void> => {
+  const step = async (request: Asked): Promise<void> => {
     const { who } = await gate.identify(request.headers.authorization).catch((error: unknown) => {
       gate.limiter.chargeUnknown(request.ip);
       throw error;

@@ -1,10 +1,13 @@
 import { createServer, type Server, type Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import type { Address } from "../config/values.ts";
 import { Buckets } from "./buckets.ts";
+import type { TlsEdge } from "./tls/tls-edge.ts";
 
 /**
- * One TCP port for HTTP/1.1 and gRPC over plaintext HTTP/2. A socket is
+ * One TCP port for HTTP/1.1 and gRPC over HTTP/2. A socket is
  *
+ * wrapped    if the port speaks TLS: its handshake has as long as the first bytes (tls/tls-edge.ts)
  * unknown    until its first bytes tell what it speaks. An HTTP/2 client begins with a fixed preface and a SETTINGS
  *            frame (RFC 9113 §3.4); the door waits for the head of that frame too, because neither Node's HTTP/2 nor
  *            grpc-js bounds the time until it comes. Silent for longer than the bound: closed
@@ -28,6 +31,8 @@ export interface DoorSettings {
   /** More are closed at once; five times as many may come after a quiet time. */
   connectionsPerSecond: number;
   firstBytesMs: number;
+  /** Undefined: plaintext. */
+  tls: TlsEdge | undefined;
   onHttp(socket: Socket): void;
   onGrpc(socket: Socket): void;
   /** The cap is reached; the connection was closed. */
@@ -44,6 +49,8 @@ export async function openDoor(settings: DoorSettings): Promise<Door> {
     perSecond: settings.connectionsPerSecond,
     burst: settings.connectionsPerSecond * 5,
   });
+  const read = (socket: Socket): void => readFirstBytes(socket, settings);
+  const begin = settings.tls?.into(read) ?? read;
   // An HTTP client may close its half after the request and still waits for the answer.
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
     if (pace.take("", performance.now()) > 0) {
@@ -55,7 +62,7 @@ export async function openDoor(settings: DoorSettings): Promise<Door> {
     socket.once("close", () => sockets.delete(socket));
     // A reset can come before, during and after every hand-over; without a listener it would end the process.
     socket.on("error", () => socket.destroy());
-    readFirstBytes(socket, settings);
+    begin(socket);
   });
   server.maxConnections = settings.connectionsMax;
   server.on("drop", settings.onFull);
@@ -95,7 +102,7 @@ function readFirstBytes(socket: Socket, settings: DoorSettings): void {
   };
   const read = (chunk: Buffer): void => {
     seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
-    const kind = recognize(seen);
+    const kind = agreed(socket, recognize(seen));
     if (kind === "http") {
       handOver(settings.onHttp);
       // The bytes seen are still in the socket's buffer; the HTTP server waits for them to flow. HTTP/2 fetches them.
@@ -108,8 +115,21 @@ function readFirstBytes(socket: Socket, settings: DoorSettings): void {
   socket.once("close", forget);
 }
 
+type Kind = "http" | "grpc" | "garbage" | undefined;
+
+/**
+ * Over TLS both sides have named the protocol already, and another one on top of it is an attack or a mistake. Only a
+ * client of HTTP/1.1 may have named none.
+ */
+function agreed(socket: Socket, kind: Kind): Kind {
+  if (!(socket instanceof TLSSocket)) return kind;
+  const isHttp2 = socket.alpnProtocol === "h2";
+  if (kind === "http" && isHttp2) return "garbage";
+  return kind === "grpc" && !isHttp2 ? "garbage" : kind;
+}
+
 /** Undefined: more bytes are needed. What does not begin like HTTP/2 is for the HTTP parser to judge. */
-export function recognize(bytes: Buffer): "http" | "grpc" | "garbage" | undefined {
+export function recognize(bytes: Buffer): Kind {
   const common = Math.min(bytes.length, preface.length);
   if (bytes.compare(preface, 0, common, 0, common) !== 0) {
     // A method of HTTP/1.1 could share "PR" (PROPFIND) with the preface; one that shares more is broken HTTP/2.

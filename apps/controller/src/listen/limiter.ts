@@ -21,6 +21,7 @@ const burstFactor = 5;
 /** Beyond this the event loop is late for everybody (reliability-security §2.7). */
 const lateMs = 100;
 const sampleMs = 1_000;
+const lateSecondsMin = 3;
 
 export function createLimiter(limits: LimitsConfig): Limiter {
   const bucketsOf = (perSecond: number): Buckets =>
@@ -76,19 +77,15 @@ function sharesOf(who: Who): readonly Share[] {
   ];
 }
 
-/** Looked at when somebody asks, at most once a second: no timer keeps the process. */
+/** One slow second is a garbage collection or somebody's large page; three in a row are too much work. */
 function watchEventLoop(): () => boolean {
   const histogram = monitorEventLoopDelay({ resolution: 20 });
   histogram.enable();
-  let isLate = false;
-  let nextMs = performance.now() + sampleMs;
-  return () => {
-    const nowMs = performance.now();
-    if (nowMs >= nextMs) {
-      isLate = histogram.count > 0 && histogram.percentile(99) / 1e6 > lateMs;
-      histogram.reset();
-      nextMs = nowMs + sampleMs;
-    }
-    return isLate;
-  };
+  let lateSeconds = 0;
+  setInterval(() => {
+    const isLate = histogram.count > 0 && histogram.percentile(90) / 1e6 > lateMs;
+    lateSeconds = isLate ? lateSeconds + 1 : 0;
+    histogram.reset();
+  }, sampleMs).unref();
+  return () => lateSeconds >= lateSecondsMin;
 }

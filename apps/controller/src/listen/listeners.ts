@@ -1,13 +1,16 @@
 import type { Log } from "@mig/kit";
 import { maybe } from "@mig/protocol";
 import type { Config } from "../config/config.ts";
-import { type Address, formatAddress, isLoopback } from "../config/values.ts";
+import { readTlsMaterial, type TlsConfig } from "../config/tls-material.ts";
+import { type Address, formatAddress } from "../config/values.ts";
 import { createGate } from "./auth.ts";
 import { type Door, openDoor } from "./door.ts";
 import { createGrpcEdge } from "./grpc/grpc-edge.ts";
 import type { Health } from "./health.ts";
 import { createHttpApp, type HttpDesk } from "./http/http-app.ts";
 import { openSampleFiles } from "./sample-files.ts";
+import { createTlsEdge, type TlsEdge } from "./tls/tls-edge.ts";
+import { type CertificateWatch, watchCertificate } from "./tls/watch-certificate.ts";
 import { createWsEdge } from "./ws/ws-edge.ts";
 
 export interface ListenersSettings {
@@ -17,6 +20,8 @@ export interface ListenersSettings {
   health: Health;
   /** Ends held requests; `close` ends the rest. */
   signal: AbortSignal;
+  /** How often the certificate's files are looked at; 2 s without it. */
+  tlsPollMs?: number;
 }
 
 export interface Listeners {
@@ -32,6 +37,11 @@ const retryMs = 1_000;
 /** Below the 30 s at which common proxies cut a silent connection. */
 const pingMsMax = 15_000;
 
+interface OpenTls {
+  edge: TlsEdge;
+  watch: CertificateWatch;
+}
+
 /** Opens the ports. Every port speaks HTTP, WebSocket and gRPC; `grpc_listen` is there because agents were told that number. */
 export async function startListeners({
   config,
@@ -39,6 +49,7 @@ export async function startListeners({
   log,
   health,
   signal,
+  tlsPollMs = 2_000,
 }: ListenersSettings): Promise<Listeners> {
   const gate = createGate({
     limits: config.limits,
@@ -52,6 +63,7 @@ export async function startListeners({
   const idleMs = config.connectionTimeoutMs;
   const pingMs = Math.min(pingMsMax, 2 * idleMs);
   const ws = createWsEdge({ desk, log, files, idleMs, pingMs, retryMs });
+  const tls = config.tls === undefined ? undefined : openTls(config.tls, config, log, tlsPollMs);
   const http = await createHttpApp({
     desk,
     gate,
@@ -83,6 +95,7 @@ export async function startListeners({
       connectionsMax: config.connectionsMax,
       connectionsPerSecond: config.limits.connections,
       firstBytesMs: config.connectionTimeoutMs,
+      tls: tls?.edge,
       onHttp: (socket) => http.take(socket),
       onGrpc: (socket) => grpc.take(socket),
       onFull: () => {
@@ -98,6 +111,7 @@ export async function startListeners({
     return door.address;
   };
   const close = async (graceMs: number): Promise<void> => {
+    tls?.watch.stop();
     for (const door of doors) door.stopListening();
     await Promise.all([http.close(graceMs), grpc.close(graceMs), ws.close(graceMs)]);
     for (const door of doors) door.destroyAll();
@@ -115,9 +129,20 @@ export async function startListeners({
   }
 }
 
+function openTls(files: TlsConfig, { connectionTimeoutMs }: Config, log: Log, pollMs: number): OpenTls {
+  const material = readTlsMaterial(files, Date.now());
+  const edge = createTlsEdge(files, { material, handshakeMs: connectionTimeoutMs, log });
+  return { edge, watch: watchCertificate({ files, material, serve: edge.serve, log, pollMs }) };
+}
+
 function announce(config: Config, http: Address, grpc: Address | undefined, log: Log): void {
   log.info(
-    { http: formatAddress(http), grpc: formatAddress(grpc ?? http), mode: config.mode },
+    {
+      http: formatAddress(http),
+      grpc: formatAddress(grpc ?? http),
+      mode: config.mode,
+      tls: config.tls !== undefined,
+    },
     "listening for agents and operators",
   );
   if (config.tokens?.agent !== undefined)
@@ -132,7 +157,10 @@ function announce(config: Config, http: Address, grpc: Address | undefined, log:
         ? "SAMPLE MODE: no authentication, the same registration token for everybody. For trying out only"
         : "DEVELOPMENT MODE: no authentication. For trying out only",
     );
-  } else if (![http, grpc].every((address) => address === undefined || isLoopback(address.host))) {
-    log.warn({}, "tokens travel in clear text: put something that speaks TLS in front of these ports");
+  } else if (config.insecurePlaintext) {
+    log.warn(
+      {},
+      "insecure_plaintext: tokens travel in clear text; set tls.cert_file and tls.key_file instead",
+    );
   }
 }

@@ -39,8 +39,8 @@ const claimMs = 60_000;
 /** Of what GitHub refused. That it does not answer is waited for as long as somebody wants the grant. */
 const triesMax = 8;
 const wantedMaxMs = 3_600_000;
-/** Soon enough to be back within five seconds of GitHub (R08), and spread, so that not all come back at once. */
-const laterMaxMs = 3_500;
+/** Soon enough to be back within five seconds of GitHub (R08). */
+const laterMaxMs = 4_000;
 const idleMs = 1_000;
 
 export function startGrantMaker(settings: MakerSettings): GrantMaker {
@@ -165,12 +165,7 @@ export function startGrantMaker(settings: MakerSettings): GrantMaker {
     const mayHelp =
       isRetryable(category) && (isAway ? Date.now() - row.wantedAtMs < wantedMaxMs : row.tries < triesMax);
     const laterMs =
-      code === "github_conflict"
-        ? 0
-        : Math.max(
-            retryAfterMs ?? 0,
-            Math.min(laterMaxMs, 250 * 2 ** row.tries) * (0.75 + Math.random() / 2),
-          );
+      code === "github_conflict" ? 0 : Math.max(retryAfterMs ?? 0, backoffMs(row.tries, Math.random()));
     const problem = JSON.stringify({
       code,
       category,
@@ -197,6 +192,11 @@ export function startGrantMaker(settings: MakerSettings): GrantMaker {
   }
 
   return { wake: () => rouse(), closed: run() };
+}
+
+/** The first after a quarter to half a second; spread, so that those who failed together do not return together. */
+export function backoffMs(tries: number, random: number): number {
+  return Math.min(laterMaxMs, 250 * 2 ** tries) * (0.5 + random / 2);
 }
 
 function wishOf({ wish, runnerName, vmId }: GrantRow): RegistrarWish {

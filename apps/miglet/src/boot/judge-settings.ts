@@ -1,4 +1,5 @@
 import { redactText } from "@mig/kit";
+import { joinMethodOf } from "./identity/join-method.ts";
 import { nearestOf } from "./nearest.ts";
 import { secret } from "./setting-kinds.ts";
 import {
@@ -35,8 +36,7 @@ export function judge(
   const { kind, fallback }: Spec<unknown> = settingsTable[key];
   if (given === undefined) {
     if (fallback !== required) return { value: fallback };
-    const message = `is required: set it in the file, or as ${variableOf(key)}`;
-    return { value: undefined, problem: { key, source: nowhere, message } };
+    return { value: undefined, problem: missing(key) };
   }
   let value: unknown;
   try {
@@ -48,6 +48,10 @@ export function judge(
   const shown = isSecret(key) ? "what is there" : quote(given.raw);
   const message = `${shown} is not ${kind.form}`;
   return { value, problem: { key, source: given.source, message } };
+}
+
+function missing(key: SettingKey): SettingProblem {
+  return { key, source: nowhere, message: `is required: set it in the file, or as ${variableOf(key)}` };
 }
 
 /** What must hold between settings. One that is wrong by itself has been told already and is absent here. */
@@ -65,6 +69,18 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
     must(isGiven(one) || settings[other] === undefined, one, `is required together with ${other}`);
     must(isGiven(other) || settings[one] === undefined, other, `is required together with ${one}`);
   };
+  const joins = joinMethodOf(settings) !== "none" || isBad("join.method") || isBad("join.token");
+  if (!joins && !isGiven("pool_id")) problems.unshift(missing("pool_id"));
+  must(
+    settings["join.method"] !== "token" || settings["controller.auth.type"] !== "none",
+    "join.method",
+    "token gives the VM a token that controller.auth.type none would not send: leave one of them out",
+  );
+  must(
+    !joins || isGiven("controller.endpoint"),
+    "controller.endpoint",
+    "is required to join (join.method, join.token): a VM joins by HTTP",
+  );
   must(
     isGiven("controller.endpoint") || isGiven("controller.grpc_endpoint"),
     "controller.endpoint",
@@ -79,9 +95,10 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
   must(
     settings["controller.auth.type"] !== "bearer" ||
       isGiven("controller.auth.token_path") ||
-      isGiven("controller.auth.token"),
+      isGiven("controller.auth.token") ||
+      joins,
     "controller.auth.token_path",
-    "or controller.auth.token is required when controller.auth.type is bearer",
+    "or controller.auth.token is required when controller.auth.type is bearer, unless the VM joins",
   );
   must(
     settings["metadata.endpoint"]?.startsWith("https:") !== true,

@@ -46,9 +46,9 @@ const minute = 60 * second;
 const hour = 60 * minute;
 
 export const settingsTable = {
-  pool_id: must(id, "The pool that this VM belongs to."),
+  pool_id: may(id, "The pool that this VM belongs to; required unless the VM joins, which tells it."),
   vm_id: must(id, "The name of this VM, unique at the controller."),
-  org_id: may(id, "The organization of the pool."),
+  org_id: may(id, "The organization of the pool; joining tells it too."),
   state_dir: usually(
     path,
     "/var/lib/miglet",
@@ -74,6 +74,15 @@ export const settingsTable = {
     secret,
     "The bearer token itself, for metadata; a file is better, and the command line is refused.",
   ),
+  "join.method": may(
+    choice("none", "token"),
+    "How the VM proves at first what it is: token, also without this where join.token or join.token_path is set.",
+  ),
+  "join.token": may(
+    secret,
+    "An enrolment token of the controller (mgj_…), for metadata; the VM's own key takes over from it.",
+  ),
+  "join.token_path": may(path, "File with the enrolment token; it may come later than the agent."),
   "controller.ca_path": may(path, "PEM file of a private certificate authority."),
   "controller.tls.cert_path": may(path, "PEM file of this VM's client certificate, for mutual TLS."),
   "controller.tls.key_path": may(path, "PEM file of its key; both are read again when they change."),

@@ -168,6 +168,10 @@ describe("the settings", () => {
     ["controller: { channel: sse, grpc_endpoint: 'c:1' }", "controller.channel"],
     ["controller: { auth: { type: bearer } }", "controller.auth.token_path"],
     ["controller: { auth: { type: mtls } }", "controller.auth.type"],
+    ["controller: { grpc_endpoint: 'c:1' }\njoin: { method: token }", "controller.endpoint"],
+    ["controller: { endpoint: 'http://c', auth: { type: none } }\njoin: { method: token }", "join.method"],
+    ["controller: { endpoint: 'http://c' }\njoin: { method: none, token_path: /t }", "pool_id"],
+    ["join: { method: aws }", "join.method"],
     ["controller: { retry: { initial_backoff: 1m } }", "controller.retry.max_backoff"],
     ["github: { token_source: metadata }\nmetadata: { source: none }", "github.token_source"],
     ["github: { token_source: vault }", "github.token_source"],
@@ -186,6 +190,18 @@ describe("the settings", () => {
     const { problems } = await read(`${base}${line}\n`);
     expect(problems.map((problem) => problem.key)).toContain(key);
     expect({}).not.toHaveProperty("polluted");
+  });
+
+  it("need no pool from a VM that joins, and show no enrolment token", async () => {
+    const token = "mgj_canary-of-enrolment";
+    const ok = await read("vm_id: v\ncontroller: { endpoint: 'http://c' }\n", { MIGLET_JOIN_TOKEN: token });
+    if (ok.settings === undefined) throw new Error(renderProblems(ok.problems));
+    expect(ok.settings).toMatchObject({ pool_id: undefined, "join.token": token });
+    expect(renderSettings(ok.settings, ok, false) + renderSettings(ok.settings, ok, true)).not.toContain(
+      token,
+    );
+    const flag = await read("", {}, "--join.token", token);
+    expect(renderProblems(flag.problems)).toMatch(/join\.token: is a secret, .*join\.token_path/);
   });
 
   it("never print what may be a secret", async () => {

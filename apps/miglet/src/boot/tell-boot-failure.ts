@@ -1,6 +1,7 @@
 import { pause, silentLog, uuid7 } from "@mig/kit";
 import { type ErrorCode, errorCodes } from "@mig/lifecycle";
 import { type JsonObject, limits, maybe, type VmEvent } from "@mig/protocol";
+import { joinMethodOf } from "./identity/join-method.ts";
 import type { SettingProblem } from "./settings.ts";
 import type { Settings } from "./settings-table.ts";
 
@@ -21,47 +22,57 @@ export async function tellBootFailure(
   failure: BootFailure,
   withinMs = 4_000,
 ): Promise<string | undefined> {
-  const { vm_id: vmId, pool_id: poolId, org_id: orgId, "controller.endpoint": endpoint } = values;
-  if (vmId === undefined || poolId === undefined || endpoint === undefined)
+  const { vm_id: vmId, pool_id: poolId, "controller.endpoint": endpoint } = values;
+  const isKnown = poolId !== undefined || joinMethodOf(values) !== "none";
+  if (vmId === undefined || !isKnown || endpoint === undefined)
     return "vm_id, pool_id or controller.endpoint is not known";
-  const event: VmEvent = {
-    type: "error",
-    vmId,
-    poolId,
-    ...maybe("orgId", orgId),
-    eventId: uuid7(),
-    occurredAtMs: Date.now(),
-    data: dataOf(failure),
-  };
   const tell = async (): Promise<undefined> => {
-    const [{ createHttpCalls }, { createBearerToken }, { createTlsSource }] = await Promise.all([
+    const [{ createHttpCalls }, { openIdentity }, { createTlsSource }] = await Promise.all([
       import("../link/http-calls.ts"),
-      import("../link/bearer-token.ts"),
+      import("./identity/open-identity.ts"),
       import("../link/tls-material.ts"),
     ]);
-    const {
-      "controller.auth.type": type,
-      "controller.auth.token": token,
-      "controller.auth.token_path": tokenPath,
-    } = values;
-    const fromFile = createBearerToken(tokenPath);
+    const tls = createTlsSource({
+      caPath: values["controller.ca_path"],
+      certPath: values["controller.tls.cert_path"],
+      keyPath: values["controller.tls.key_path"],
+    });
+    const identity = await openIdentity({
+      settings: {
+        state_dir: "",
+        ...values,
+        vm_id: vmId,
+        "controller.timeout": withinMs,
+        "controller.retry.initial_backoff": withinMs,
+        "controller.retry.max_backoff": withinMs,
+      },
+      tls,
+      log: silentLog,
+    });
     const calls = createHttpCalls({
       endpoint,
       vmId,
       incarnation: "",
       timeoutMs: withinMs,
       log: silentLog,
-      bearer: async () => (type === "none" ? undefined : ((await fromFile()) ?? token)),
-      tls: createTlsSource({
-        caPath: values["controller.ca_path"],
-        certPath: values["controller.tls.cert_path"],
-        keyPath: values["controller.tls.key_path"],
-      }),
+      bearer: identity.bearer,
+      tls,
     });
     try {
+      await identity.bearer();
+      const event: VmEvent = {
+        type: "error",
+        vmId,
+        poolId: identity.poolId(),
+        ...maybe("orgId", identity.orgId()),
+        eventId: uuid7(),
+        occurredAtMs: Date.now(),
+        data: dataOf(failure),
+      };
       await calls.postEvents([event]);
     } finally {
       calls.close();
+      identity.close();
     }
   };
   const over = new AbortController();

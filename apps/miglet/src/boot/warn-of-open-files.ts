@@ -3,7 +3,7 @@ import type { Settings } from "./settings-table.ts";
 
 /** Files with secrets that others on the machine can read, jobs among them. That one is missing is said by who reads it. */
 export async function warnOfOpenFiles(settings: Partial<Settings>): Promise<string[]> {
-  const keys = ["controller.auth.token_path", "controller.tls.key_path"] as const;
+  const keys = ["controller.auth.token_path", "controller.tls.key_path", "join.token_path"] as const;
   const warnings = await Promise.all(
     keys.map(async (key) => {
       const path = settings[key];

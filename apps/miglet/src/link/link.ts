@@ -37,9 +37,12 @@ export interface LinkUp {
   ackedSeq?: number;
 }
 
-/** Why the controller does not want this VM. `incarnation_lost`: it wrote this boot off. */
+/**
+ * Why the controller does not want this VM. `incarnation_lost`: it wrote this boot off. `settings_invalid`: they say
+ * another pool than the one that the VM has joined.
+ */
 export interface Refusal {
-  code: "controller_refused" | "incarnation_lost" | "unauthenticated" | "forbidden";
+  code: "controller_refused" | "incarnation_lost" | "unauthenticated" | "forbidden" | "settings_invalid";
   message: string;
 }
 
@@ -59,7 +62,7 @@ export type OpenLinkListener = Pick<LinkListener, "onDown" | "onCommand" | "onGo
 export interface Speaker {
   vmId: string;
   poolId: string;
-  orgId?: string;
+  orgId?: string | undefined;
   incarnation: string;
   /** Of the agent, for people. */
   version: string;

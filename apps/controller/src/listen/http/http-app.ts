@@ -28,7 +28,7 @@ import { heartbeat } from "./api/v1/vms/heartbeat.ts";
 import { registrationToken } from "./api/v1/vms/registration-token.ts";
 import { runnerRelease } from "./api/v1/vms/runner-release.ts";
 import { vms } from "./api/v1/vms.ts";
-import { commonHeaders } from "./headers.ts";
+import { commonHeaders, isSecure, secureHeaders } from "./headers.ts";
 import { health } from "./health.ts";
 import { answerBrokenRequest, messageOfSchemaErrors, refuseOddRequest } from "./odd-requests.ts";
 import type { FromSchemas } from "./routes.ts";
@@ -130,6 +130,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
     if (retryAfterMs !== undefined)
       void reply.header("retry-after", Math.max(1, Math.ceil(retryAfterMs / 1000)));
     if (status === 401) void reply.header("www-authenticate", 'Bearer realm="mig"');
+    if (isSecure(request.raw.socket)) void reply.headers(secureHeaders);
     return reply.status(status).headers(commonHeaders(request.id)).send(body);
   }
 
@@ -140,6 +141,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   app.setErrorHandler(answerError);
   app.addHook("onRequest", async (request, reply) => {
     void reply.headers(commonHeaders(request.id));
+    if (isSecure(request.raw.socket)) void reply.headers(secureHeaders);
     if (isClosing) void reply.header("connection", "close");
     refuseOddRequest(request);
   });

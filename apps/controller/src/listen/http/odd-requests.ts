@@ -4,7 +4,7 @@ import { MigError } from "@mig/lifecycle";
 import type { FastifyRequest } from "fastify";
 import type { FastifySchemaValidationError } from "fastify/types/schema.js";
 import { renderError } from "../error.ts";
-import { commonHeaders } from "./headers.ts";
+import { commonHeaders, isSecure, secureHeaders } from "./headers.ts";
 
 /**
  * Requests that Node's parser lets pass and that nobody honest sends: two Host headers, two Authorization headers (Node
@@ -71,7 +71,12 @@ export function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Duplex
   };
   const requestId = uuid7();
   const body = JSON.stringify(renderError(new MigError("invalid_request", message), requestId).body);
-  const headers = { ...commonHeaders(requestId), "content-type": "application/json; charset=utf-8" };
+  const secure = isSecure(socket) ? secureHeaders : {};
+  const headers = {
+    ...commonHeaders(requestId),
+    ...secure,
+    "content-type": "application/json; charset=utf-8",
+  };
   const head = Object.entries({
     ...headers,
     "content-length": String(Buffer.byteLength(body)),
