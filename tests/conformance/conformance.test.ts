@@ -7,15 +7,16 @@ import { scenarios } from "./scenarios.ts";
 /** One list of scenarios × every channel, the agent's own link code against a real controller process. */
 const channels: readonly Channel[] = ["grpc", "websocket", "sse", "poll"];
 
-describe.each(channels)("over %s", (channel) => {
-  let house: House;
-  beforeAll(async () => {
-    house = await openHouse();
-  });
-  afterAll(async () => {
-    await house[Symbol.asyncDispose]();
-  });
+/** One for all: each scenario has a VM of its own. */
+let house: House;
+beforeAll(async () => {
+  house = await openHouse();
+});
+afterAll(async () => {
+  await house[Symbol.asyncDispose]();
+});
 
+describe.each(channels)("over %s", (channel) => {
   const stage = {
     async restart() {
       house.controller.kill("SIGKILL");
