@@ -35,6 +35,10 @@ it("a VM without a pool joins, is told its pool, and registers a runner", async 
   await house.until("vm-join", "channel", "grpc");
   expect((await stat(join(vm.home, "state", "identity-key.pem"))).mode & 0o777).toBe(0o600);
   expect([joins("vm-join"), await usesOf(token)]).toEqual([1, 1]);
+  expect(vm.agent.lines.findLast(({ msg }) => msg === "The agent has moved on.")).toMatchObject({
+    pool_id: "pool-a",
+    org_id: "acme",
+  });
 });
 
 it("neither token is in a log, on disk, or where the runner and its jobs could look", async () => {

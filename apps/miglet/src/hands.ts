@@ -29,6 +29,8 @@ export interface Hands {
   /** The agent's own environment, of which the runner gets a part. */
   readonly environment: Environment;
   readonly facts: CloudFacts | undefined;
+  /** For log lines: the pool and organization, once they are known. */
+  belongs(): Record<string, string>;
   readonly memory: Memory;
   readonly http: HttpCalls | undefined;
   readonly link: ChosenLink;
@@ -141,6 +143,10 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     settings,
     environment: about.environment,
     facts: about.facts,
+    belongs: () => ({
+      ...(identity.poolId() === "" ? {} : { pool_id: identity.poolId() }),
+      ...maybe("org_id", identity.orgId()),
+    }),
     memory,
     http,
     link,

@@ -83,7 +83,7 @@ export async function runMiglet({
         log.info({ ...statusOf(next.state), before: state.at }, "The agent has moved on.");
       const hasMoved = next.state.at !== state.at;
       state = next.state;
-      log.correlate(correlationOf(state));
+      log.correlate({ ...hands.belongs(), ...correlationOf(state) });
       if (hasMoved) tellSystemd(hands, state);
       for (const effect of next.effects) {
         const code = await perform(effect);

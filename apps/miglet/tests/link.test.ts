@@ -119,6 +119,32 @@ test("a server that ends each stream at once meets a backoff, not a hot loop", a
   expect(performance.now() - startedMs).toBeGreaterThan(100);
 });
 
+test("a stream that ends with its token is opened again at once, unless it has hardly lived", async () => {
+  const lab = keep(await startGrpcLab(friendly));
+  const expire = (stream = lab.streams.at(-1)): void => {
+    const goAway = { reason: "token_expired", reconnectAfterMs: 0, deadlineMs: 500 };
+    stream?.say({ kind: "go_away", goAway });
+    stream?.end();
+  };
+  // Whoever waits for the backoff waits for minutes.
+  const slow = { ...quick, reconnectFirstMs: 6_000_000, reconnectCapMs: 6_000_000 };
+  const old = choose({ grpcEndpoint: lab.endpoint, timing: { ...slow, stableMs: 0 } });
+  for (const times of [1, 2, 3]) {
+    await waitFor(`stream ${times}`, () => old.ups.length === times);
+    expire();
+  }
+  await waitFor("the last stream", () => old.ups.length === 4);
+  await old.link.close();
+  const young = choose({ grpcEndpoint: lab.endpoint, timing: { ...slow, reconnectFirstMs: 300 } });
+  const streams = lab.streams.length;
+  const beganMs = performance.now();
+  for (const times of [1, 2, 3, 4]) {
+    await waitFor(`stream ${times}`, () => young.ups.length === times);
+    expire();
+  }
+  expect([lab.streams.length - streams, performance.now() - beganMs > 600]).toEqual([4, true]);
+});
+
 test("a refused agent says so, tries again slowly and comes up when it is accepted", async () => {
   let refuses = true;
   const lab = keep(

@@ -52,7 +52,7 @@ if [ -n "$seal" ]; then
   for name in .runner .runner_migrated .credentials .credentials_migrated .credentials_rsaparams .service _diag _work; do
     rm -rf -- "${target:?}/$name"
   done
-  rm -rf -- "$root/var/lib/miglet" "$root/etc/miglet/agent-token"
+  rm -rf -- "$root/var/lib/miglet" "$root/etc/miglet/agent-token" "$root/etc/miglet/join-token"
   say "$target has no registration, the agent no memory and no token. Whatever else makes a machine itself (machine-id, SSH host keys, cloud-init clean) is yours."
   exit 0
 fi

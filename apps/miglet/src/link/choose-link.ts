@@ -52,13 +52,23 @@ class LinkChooser implements ChosenLink {
   readonly #refused: Backoff;
   #live: Link | undefined;
   #endLive: (reason: MigError) => void = () => {};
+  /** The last end that was announced was that of our token. */
+  #hasExpired = false;
+  /** Each token ends at a time of its own, so whoever had a stream for a while need not be spread. */
+  #comesBackAtOnce = false;
   #running: Promise<void> | undefined;
 
   constructor({ channel, ...settings }: ChooseLinkSettings, listener: LinkListener) {
     this.#timing = { ...usualTiming, ...settings.timing };
     this.#clock = settings.clock ?? systemClock;
     this.#parts = { ...settings, timing: this.#timing, clock: this.#clock, cursor: {} };
-    this.#opener = new ChannelOpener(channel, this.#parts, listener);
+    this.#opener = new ChannelOpener(channel, this.#parts, {
+      onCommand: (command) => listener.onCommand(command),
+      onGoAway: (goAway) => {
+        this.#hasExpired = goAway.reason === "token_expired";
+        listener.onGoAway(goAway);
+      },
+    });
     this.#listener = listener;
     this.#log = settings.log;
     const { reconnectFirstMs, reconnectCapMs, refusedFirstMs, refusedCapMs } = this.#timing;
@@ -127,7 +137,9 @@ class LinkChooser implements ChosenLink {
       const opened = await this.#opener.openBest(this.#closing.signal);
       const reason = opened instanceof MigError ? opened : await this.#liveWith(opened);
       if (this.#closing.signal.aborted) return;
-      await pause(this.#waitMs(reason), this.#closing.signal);
+      const waitMs = this.#waitMs(reason);
+      await pause(this.#comesBackAtOnce ? 0 : waitMs, this.#closing.signal);
+      this.#comesBackAtOnce = false;
     }
   }
 
@@ -163,7 +175,9 @@ class LinkChooser implements ChosenLink {
       if (this.#clock.monotonicMs() - startedMs >= this.#timing.stableMs) {
         this.#reconnect.reset();
         this.#refused.reset();
+        this.#comesBackAtOnce = this.#hasExpired;
       }
+      this.#hasExpired = false;
       if (!this.#closing.signal.aborted) this.#listener.onDown(ending);
       return ending;
     }

@@ -1,7 +1,7 @@
 import { MigError } from "@mig/lifecycle";
 import { type ChannelParts, channelTable } from "./channels.ts";
 import { explainFailure } from "./explain-failure.ts";
-import type { Channel, Link, LinkListener, LinkUp } from "./link.ts";
+import type { Channel, Link, LinkUp, OpenLinkListener } from "./link.ts";
 import { refusalOf } from "./refusal.ts";
 
 /** A channel that is up. */
@@ -13,14 +13,17 @@ export interface Opened {
   end(reason: MigError): void;
 }
 
+/** What an open link says while it goes on; `down` tells its end. */
+type Announcements = Omit<OpenLinkListener, "onDown">;
+
 /** Opens the first channel that can be opened, of those that the settings allow. */
 export class ChannelOpener {
   readonly #parts: ChannelParts;
-  readonly #listener: LinkListener;
+  readonly #listener: Announcements;
   readonly #channels: typeof channelTable;
   readonly #failures = new Map<Channel, string>();
 
-  constructor(channel: "auto" | Channel, parts: ChannelParts, listener: LinkListener) {
+  constructor(channel: "auto" | Channel, parts: ChannelParts, listener: Announcements) {
     this.#parts = parts;
     this.#listener = listener;
     this.#channels = channelTable.filter(
