@@ -9,7 +9,8 @@ export default defineConfig({
     globalSetup: ["tests/lib/run-dir.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    maxWorkers: 2,
+    // Most tests wait for processes and for time that must pass: three of them fill two cores.
+    maxWorkers: 3,
     // Real processes on a shared machine: CI tries a failed test once more, and says so. A developer sees it at once.
     retry: process.env["CI"] === undefined ? 0 : 1,
   },

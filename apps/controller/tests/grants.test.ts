@@ -137,18 +137,22 @@ describeOnEngines("grants", (engine) => {
     expect(JSON.stringify(rows)).toContain(grant.runnerName);
   });
 
-  it("at a slow pace no turn is lost to the lookups on its way, however many replicas take them", async () => {
-    // Two seconds a turn, as after repeated secondary limits: as long as a caller is held at most.
-    const slow = { perMinuteStart: 30, perMinuteMax: 30 };
-    const sources = [open(slow).source, open(slow).source];
-    await Promise.all(
-      Array.from({ length: 4 }, (_, i) => (sources[i % 2] ?? open(slow).source).take(ask(`vm-${i}`), holdMs)),
-    );
-    const { rows } = await store.transact((tx) =>
-      sql<{ tries: number }>`select tries from grants`.execute(tx),
-    );
-    expect(rows.map(({ tries }) => tries)).toEqual([1, 1, 1, 1]);
-  });
+  // Eight seconds that say nothing about databases.
+  if (engine.name !== "PGlite")
+    it("at a slow pace no turn is lost to the lookups on its way, however many replicas take them", async () => {
+      // Two seconds a turn, as after repeated secondary limits: as long as a caller is held at most.
+      const slow = { perMinuteStart: 30, perMinuteMax: 30 };
+      const sources = [open(slow).source, open(slow).source];
+      await Promise.all(
+        Array.from({ length: 4 }, (_, i) =>
+          (sources[i % 2] ?? open(slow).source).take(ask(`vm-${i}`), holdMs),
+        ),
+      );
+      const { rows } = await store.transact((tx) =>
+        sql<{ tries: number }>`select tries from grants`.execute(tx),
+      );
+      expect(rows.map(({ tries }) => tries)).toEqual([1, 1, 1, 1]);
+    });
 
   it("a claim of a replica that died is taken over, and its runner is removed", async () => {
     const first = open();
