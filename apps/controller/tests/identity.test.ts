@@ -113,6 +113,19 @@ it("a revoked VM is cut off within two seconds, also on an open stream", async (
   expect((await machine.join(await lab.joinToken())).status).toBe(200);
 });
 
+it("a stream that never said connect is not listened to after its VM was revoked, either", async () => {
+  const machine = lab.machine("vm-mute");
+  const { access_token: token } = (await machine.join(await lab.joinToken())).body;
+  await using stream = dial(Number(new URL(lab.url).port), { authorization: `Bearer ${token}` });
+  stream.beat("vm-mute", { poolId: "pool-a", migletState: "initializing" });
+  const stateOf = async () => (await lab.api("GET", "vms/vm-mute")).body.miglet_state;
+  await waitFor("the first beat", async () => (await stateOf()) === "initializing");
+  await lab.api("DELETE", "vms/vm-mute/identity");
+  stream.beat("vm-mute", { poolId: "pool-a", migletState: "draining" });
+  expect((await stream.next("connect_ack")).reply.accepted).toBe(false);
+  expect(await stateOf()).toBe("initializing");
+});
+
 describe("API keys", () => {
   it("only their hash is kept; the list shows no key", async () => {
     const key = await lab.key({ role: "viewer" });

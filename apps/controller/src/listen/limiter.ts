@@ -18,6 +18,8 @@ export interface Limiter {
 }
 
 const burstFactor = 5;
+/** A message of a stream is a tenth of a request: an agent that comes back from an outage has thousands of events. */
+const streamFactor = 10;
 /** Beyond this the event loop is late for everybody (reliability-security §2.7). */
 const lateMs = 100;
 const sampleMs = 1_000;
@@ -28,6 +30,7 @@ export function createLimiter(limits: LimitsConfig): Limiter {
     new Buckets({ perSecond, burst: perSecond * burstFactor });
   const buckets = {
     vm: bucketsOf(limits.vm),
+    stream: bucketsOf(limits.vm * streamFactor),
     pool: bucketsOf(limits.pool),
     org: bucketsOf(limits.org),
     operator: bucketsOf(limits.operator),
@@ -61,7 +64,8 @@ export function createLimiter(limits: LimitsConfig): Limiter {
           retryAfterMs: 2_000,
         });
     },
-    delayMs: (who) => waitOf(who).waitMs,
+    delayMs: (who) =>
+      who !== "anybody" && who.party === "vm" ? buckets.stream.take(who.vmId, performance.now()) : 0,
   };
 }
 

@@ -1,8 +1,11 @@
+import { pause } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import { isId } from "@mig/protocol";
 import { asOwn, demand, type Identified, type Who } from "../auth.ts";
 import { toMigError } from "../error.ts";
 import type { GrpcParts } from "./grpc-parts.ts";
+
+const slowestMs = 1_000;
 
 /**
  * Whether a stream may speak for a VM. With the agents' token: yes. Without: only for a VM of a pool whose agents
@@ -12,6 +15,7 @@ import type { GrpcParts } from "./grpc-parts.ts";
 export class Admission {
   readonly hasCredentials: boolean;
   readonly #parts: Pick<GrpcParts, "desk" | "gate" | "isLegacyPool">;
+  readonly #authorization: string | undefined;
   #who: Who = "anybody";
   readonly #identified: Promise<Identified | MigError>;
 
@@ -22,13 +26,20 @@ export class Admission {
     this.#parts = parts;
     this.hasCredentials = authorization.length > 0;
     // Two of them: which one counts is a question that a proxy may answer differently.
-    this.#identified = parts.gate
-      .identify(authorization.length === 1 ? String(authorization[0]) : undefined)
-      .catch(toMigError);
+    this.#authorization = authorization.length === 1 ? String(authorization[0]) : undefined;
+    this.#identified = parts.gate.identify(this.#authorization).catch(toMigError);
   }
 
-  /** What an admitted VM says, with the pool and organization of its token. */
-  own<T extends { poolId: string; orgId?: string }>(message: T): T {
+  /**
+   * What an admitted VM says, with the pool and organization of its token. Its identity may be over since it was admitted,
+   * and a stream without a session is not cut then. Who says too much is listened to more slowly.
+   */
+  async own<T extends { poolId: string; orgId?: string }>(message: T): Promise<T> {
+    const { gate } = this.#parts;
+    if (this.#who === "anybody" || this.#who.party !== "vm") return message;
+    await gate.identify(this.#authorization);
+    const waitMs = gate.limiter.delayMs(this.#who);
+    if (waitMs > 0) await pause(Math.min(waitMs, slowestMs));
     return asOwn(this.#who, message);
   }
 

@@ -18,6 +18,7 @@ import { logAgentError } from "../stream/agent-error.ts";
 import { Lane } from "../stream/lane.ts";
 import { refusal } from "../stream/refusal.ts";
 import { SessionSlot } from "../stream/session-slot.ts";
+import { leaveAt } from "../stream/standing.ts";
 import { Admission } from "./admission.ts";
 import type { GrpcParts } from "./grpc-parts.ts";
 import { Outgoing } from "./outgoing.ts";
@@ -42,8 +43,6 @@ const answersUnderWayMax = 100;
 const waitingBytesMax = 4 * 1024 * 1024;
 const heldAnswersMax = 16;
 const heldBytesMax = 64 * 1024;
-/** Streams that were opened together do not come back together. */
-const tokenMarginMs = 60_000;
 
 export class AgentStream {
   readonly #call: ServerDuplexStream<Uint8Array, Uint8Array>;
@@ -60,7 +59,7 @@ export class AgentStream {
   #protocolVersion = 0;
   #isLeaving = false;
   #isRefused = false;
-  #leavesAtMs: number | undefined;
+  #leavesInTime = false;
 
   constructor(call: ServerDuplexStream<Uint8Array, Uint8Array>, parts: GrpcParts) {
     this.#call = call;
@@ -160,7 +159,7 @@ export class AgentStream {
     try {
       this.#leaveBefore(await this.#admission.admit(connect.vmId, connect));
       this.#vmId = connect.vmId;
-      const session = await this.#slot.open(this.#admission.own(connect));
+      const session = await this.#slot.open(await this.#admission.own(connect));
       if (session === undefined) return;
       this.#tell({ kind: "connect_ack", reply: session.reply });
       session.ready();
@@ -183,11 +182,11 @@ export class AgentStream {
       this.#vmId = vmId;
     }
     if (message.kind === "event") {
-      const event = this.#admission.own({ ...message.event, vmId });
+      const event = await this.#admission.own({ ...message.event, vmId });
       this.#parts.files?.keep(vmId, { file: "grpc-event", type: event.type }, eventToJson(event));
       return this.#events.push(event, bytes);
     }
-    const beat = this.#admission.own({ ...message.heartbeat, vmId });
+    const beat = await this.#admission.own({ ...message.heartbeat, vmId });
     this.#parts.files?.keep(vmId, { file: "grpc-heartbeat" }, heartbeatToJson(beat));
     const reply = await this.#parts.desk.beat(vmId, beat);
     if (!this.#isBeforeMig) this.#tell({ kind: "heartbeat_ack", reply });
@@ -203,13 +202,9 @@ export class AgentStream {
 
   /** A token ends while the stream goes on: the agent has a newer one by then and comes back with it. */
   #leaveBefore(untilMs: number | undefined): void {
-    if (untilMs === undefined || this.#leavesAtMs !== undefined) return;
-    this.#leavesAtMs = untilMs;
-    const inMs = Math.max(0, untilMs - Date.now() - Math.random() * tokenMarginMs);
-    void pause(inMs, this.#end.signal).then(() => {
-      if (!this.#end.signal.aborted)
-        this.#leave({ reason: "token_expired", reconnectAfterMs: 0, deadlineMs: 500 });
-    });
+    if (untilMs === undefined || this.#leavesInTime) return;
+    this.#leavesInTime = true;
+    void leaveAt(untilMs, this.#end.signal, (goAway) => this.#leave(goAway));
   }
 
   #refuseOther(vmId: string): void {

@@ -35,7 +35,14 @@ export async function leaveInTime(
 ): Promise<void> {
   // A failure is found, and dealt with, by the next look at the credentials.
   const untilMs = await standing.recheck().catch(() => undefined);
-  if (untilMs === undefined) return;
+  if (untilMs !== undefined) await leaveAt(untilMs, signal, leave);
+}
+
+export async function leaveAt(
+  untilMs: number,
+  signal: AbortSignal,
+  leave: (goAway: GoAway) => void,
+): Promise<void> {
   await pause(Math.max(0, untilMs - Date.now() - Math.random() * tokenMarginMs), signal);
   if (!signal.aborted) leave({ reason: "token_expired", reconnectAfterMs: 0, deadlineMs: 500 });
 }
