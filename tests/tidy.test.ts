@@ -35,7 +35,7 @@ const order: Record<string, readonly (readonly string[])[]> = {
     ["session"],
     ["life"],
     ["join", "boot", "runner", "jobs", "heartbeat", "shutdown"],
-    ["identity"],
+    ["identity", "operator"],
     ["events", "commands", "audit"],
     ["context"],
     ["bus", "github", "secrets"],

@@ -14,12 +14,12 @@ export class ApiError extends Error {
 }
 
 export interface Api {
-  call(method: string, path: string, body?: object): Promise<Unknown>;
+  call(method: string, path: string, body?: object, headers?: Record<string, string>): Promise<Unknown>;
 }
 
 export interface ApiSettings {
   url: string;
-  tokenFile: string | undefined;
+  token: string | undefined;
   signal: AbortSignal;
   timeoutMs?: number;
 }
@@ -27,16 +27,15 @@ export interface ApiSettings {
 const answerBytesMax = 16 * 1024 * 1024;
 
 /** The operator API of one controller. */
-export async function openApi({ url, tokenFile, signal, timeoutMs = 90_000 }: ApiSettings): Promise<Api> {
+export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings): Api {
   const base = URL.parse(url);
   if (base === null || !/^https?:$/.test(base.protocol))
     throw new UsageError("--url takes the controller's address, as in --url https://mig.internal:8080");
   if (base.username !== "" || base.password !== "")
-    throw new UsageError("--url must not hold credentials; use --token-file");
-  const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
+    throw new UsageError("--url must not hold credentials; use migctl login");
   const root = base.href.replace(/\/+$/, "");
   return {
-    async call(method, path, body) {
+    async call(method, path, body, headers = {}) {
       let answer: Response;
       let text: string;
       try {
@@ -46,6 +45,7 @@ export async function openApi({ url, tokenFile, signal, timeoutMs = 90_000 }: Ap
           redirect: "error",
           signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
           headers: {
+            ...headers,
             accept: "application/json",
             ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
             ...(body === undefined ? {} : { "content-type": "application/json" }),
@@ -63,13 +63,13 @@ export async function openApi({ url, tokenFile, signal, timeoutMs = 90_000 }: Ap
         throw new ApiError(`what answers at ${root} is no MIG controller; is --url right?`, answer.status);
       if (answer.ok) return content;
       const problem = readText(asObject(content["error"]) ?? {}, "message") ?? `it answered ${answer.status}`;
-      const hint = answer.status === 401 ? "; give the operators' token with --token-file" : "";
+      const hint = answer.status === 401 ? "; log in with: migctl login URL" : "";
       throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status);
     },
   };
 }
 
-async function readToken(path: string): Promise<string> {
+export async function readToken(path: string): Promise<string> {
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     throw new UsageError(`--token-file ${path} cannot be read (${error.code ?? "error"})`);
   });

@@ -1,13 +1,8 @@
 import { PRODUCT_VERSION } from "@mig/protocol";
-import { devVerb } from "./dev/verb.ts";
-import { githubCheck } from "./github/check.ts";
-import { exitCodes, findVerb, UsageError, type Verb } from "./verb.ts";
+import { exitCodes, findVerb, helpOf, UsageError } from "./verb.ts";
+import { verbs } from "./verbs/all.ts";
 
 /** migctl. Exit codes: 0 done · 1 what was asked failed · 2 the command line is wrong · 3 what was looked at is not well. */
-const verbs: readonly Verb[] = [devVerb, githubCheck];
-
-const helpOf = ({ name, help }: Verb): string => `  migctl ${name} ${help}\n`;
-
 async function main(args: string[]): Promise<number> {
   const [command] = args;
   if (command === "--version" || command === "-v") return say(`${PRODUCT_VERSION}\n`);
@@ -23,11 +18,21 @@ async function main(args: string[]): Promise<number> {
   const end = new AbortController();
   process.on("SIGINT", () => end.abort());
   process.on("SIGTERM", () => end.abort());
-  return found.verb.run(found.rest, { out: (text) => void say(text), signal: end.signal });
+  return found.verb.run(found.rest, {
+    out: (text) => void say(text),
+    width: widthOf(),
+    hasColor: process.stdout.isTTY && (process.env["NO_COLOR"] ?? "") === "",
+    signal: end.signal,
+  });
 }
 
 function help(): string {
-  return `migctl ${PRODUCT_VERSION}\n\n${verbs.map(helpOf).join("\n")}\n  migctl --help | --version\n`;
+  return `migctl ${PRODUCT_VERSION}\n\n${verbs.map(({ name }) => `  migctl ${name}\n`).join("")}\n  migctl VERB --help tells how; migctl --version\n`;
+}
+
+function widthOf(): number {
+  const told = Number(process.env["COLUMNS"]);
+  return (process.stdout.isTTY && process.stdout.columns) || (told > 0 ? told : Number.POSITIVE_INFINITY);
 }
 
 function say(text: string): number {

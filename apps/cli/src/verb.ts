@@ -1,15 +1,24 @@
+import type { ParseArgsOptionDescriptor } from "node:util";
+
 /** One thing that migctl does, as `migctl github check`. `--help` and a wrong command line are the frame's. */
 export interface Verb {
   /** "github check". */
   name: string;
   /** Below its name in the help. */
   help: string;
+  /** Two ways to use it. */
+  examples: readonly [string, string];
+  /** For the shells' completion. */
+  options: Readonly<Record<string, ParseArgsOptionDescriptor>>;
   /** The exit code. Throws UsageError for a wrong command line, ApiError when the controller does not answer well. */
   run(args: string[], io: Io): Promise<number>;
 }
 
 export interface Io {
   out(text: string): void;
+  /** Columns of the terminal; infinite where nobody looks, so that what is piped on is whole. */
+  width: number;
+  hasColor: boolean;
   /** Aborted by Ctrl-C and SIGTERM. */
   signal: AbortSignal;
 }
@@ -32,4 +41,8 @@ export function findVerb(
     if (words.every((word, i) => args[i] === word)) return { verb, rest: args.slice(words.length) };
   }
   return undefined;
+}
+
+export function helpOf({ name, help, examples }: Verb): string {
+  return `  migctl ${name} ${help}\n      Examples:\n${examples.map((line) => `        ${line}\n`).join("")}`;
 }

@@ -37,6 +37,11 @@ export const accessTable = {
   "vm.command": whoOperates,
   /** Ends a VM's identity: its token is good for nothing from then on. */
   "vm.revoke": whoOperates,
+  "event.read": whoReads,
+  "heartbeat.read": whoReads,
+  "command.read": whoReads,
+  /** Takes back what the VM has not got yet. */
+  "command.cancel": whoOperates,
   "runner.read": whoReads,
   "org.read": whoReads,
   "org.write": whoOwnsAll,

@@ -2,6 +2,13 @@ import { parseArgs } from "node:util";
 import { UsageError, type Verb } from "../verb.ts";
 import type { DevSettings } from "./dev.ts";
 
+const options = {
+  vms: { type: "string", default: "1" },
+  port: { type: "string" },
+  once: { type: "boolean", default: false },
+  dir: { type: "string", default: ".mig/dev" },
+} as const;
+
 export const devVerb: Verb = {
   name: "dev",
   help: `[--vms N] [--port P] [--once] [--dir DIR]
@@ -12,6 +19,8 @@ export const devVerb: Verb = {
         --once       end when the VMs have ended, instead of serving on
         --dir DIR    where everything is kept (default .mig/dev; emptied at the start)
       Exit codes: 0 done, 1 a VM did not do its job, 2 the command line is wrong.`,
+  examples: ["migctl dev", "migctl dev --vms 5 --once"],
+  options,
   async run(args, { signal }) {
     const settings = readSettings(args);
     // Loaded late: the stand-ins are not for those who only ask a controller.
@@ -35,12 +44,7 @@ function parse(args: string[]) {
   try {
     return parseArgs({
       args,
-      options: {
-        vms: { type: "string", default: "1" },
-        port: { type: "string" },
-        once: { type: "boolean", default: false },
-        dir: { type: "string", default: ".mig/dev" },
-      },
+      options,
     });
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));

@@ -12,6 +12,8 @@ import type {
   VmEvent,
 } from "@mig/protocol";
 import type { Grant, GrantRequest, Removal } from "../github/grant-source.ts";
+import type { Origin } from "../operator/cancel-command.ts";
+import type { OnceKey } from "../operator/idempotency.ts";
 
 export type { Grant, GrantRequest };
 
@@ -76,6 +78,10 @@ export interface Order {
   by: string;
   /** Milliseconds from now; after it an undelivered command is dropped. Default 1 h. */
   expiresInMs?: number;
+  /** An operator's order: written to the audit log, in the same transaction. */
+  origin?: Origin;
+  /** Carried out once, however often it is sent (`Idempotency-Key`). */
+  once?: OnceKey;
 }
 
 /** A command as an operator sees it: no secrets, all its times. */

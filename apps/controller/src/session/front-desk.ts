@@ -1,14 +1,12 @@
 import { MigError } from "@mig/lifecycle";
 import { isId } from "@mig/protocol";
-import { newVm } from "../boot/begin-life.ts";
-import { commandTypeOf, queueCommand } from "../commands/queue.ts";
-import { contextOf } from "../context.ts";
+import { commandTypeOf } from "../commands/queue.ts";
 import { createGrants } from "../runner/issue-grant.ts";
 import { isOwnRunner, letRunnerGo } from "../runner/let-go.ts";
-import { withUnit } from "../store/unit.ts";
 import { takeAnswer } from "./answer.ts";
 import type { Beats } from "./beats.ts";
 import type { Desk, GrantRequest, VmView } from "./desk.ts";
+import { orderCommand } from "./order-command.ts";
 import type { Parts } from "./parts.ts";
 import type { EventIntake } from "./receive.ts";
 import type { Sessions } from "./sessions.ts";
@@ -59,15 +57,7 @@ export function createDesk(parts: Parts, intake: EventIntake, beats: Beats, sess
     },
     async queueCommand(vmId, order) {
       checkNames(vmId);
-      const type = commandTypeOf(order.type);
-      return withUnit(parts.store, { vmIds: [vmId] }, (unit) => {
-        // A VM that has not been heard of yet may be told something: the command waits for it (seed 000 R6.3).
-        const vm =
-          unit.vm(vmId) ?? unit.addVm(newVm({ vmId, poolId: undefined, orgId: undefined }, unit.nowMs));
-        const command = queueCommand(contextOf(unit, vm, parts.rules, parts.log), { ...order, type });
-        unit.afterCommit(() => parts.registry.wake(vmId));
-        return toCommandView(command);
-      });
+      return orderCommand(parts, vmId, { ...order, type: commandTypeOf(order.type) });
     },
     async findVm(vmId) {
       checkNames(vmId);

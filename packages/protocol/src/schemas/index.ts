@@ -33,5 +33,14 @@ export {
   ReleaseAnswer,
   StreamQuery,
 } from "./agent.ts";
+export {
+  CommandIdPath,
+  CommandList,
+  CommandsQuery,
+  EventsAnswer,
+  EventsQuery,
+  HeartbeatsAnswer,
+  HeartbeatsQuery,
+} from "./lists.ts";
 export { CommandView, OrderBody, VmsAnswer, VmsQuery, VmView } from "./operator.ts";
 export { CommandPath, ErrorAnswer, HealthAnswer, Id, ReadyQuery, VmPath } from "./shared.ts";

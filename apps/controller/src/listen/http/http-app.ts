@@ -15,11 +15,13 @@ import type { SampleFiles } from "../sample-files.ts";
 import { isWebSocket, type WsEdge } from "../ws/ws-edge.ts";
 import { apiKeys } from "./api/v1/api-keys.ts";
 import { audit } from "./api/v1/audit.ts";
+import { commandLog } from "./api/v1/commands.ts";
 import { githubApps } from "./api/v1/github-apps.ts";
 import { join } from "./api/v1/join.ts";
 import { joinTokens } from "./api/v1/join-tokens.ts";
 import { orgs } from "./api/v1/orgs.ts";
 import { pools } from "./api/v1/pools.ts";
+import { records } from "./api/v1/records.ts";
 import { runners } from "./api/v1/runners.ts";
 import { commandStream } from "./api/v1/vms/command-stream.ts";
 import { commands } from "./api/v1/vms/commands.ts";
@@ -177,6 +179,8 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   apiKeys(routes, parts);
   joinTokens(routes, parts);
   audit(routes, parts);
+  records(routes, parts);
+  commandLog(routes, parts);
   let openApi: object | undefined;
   routes.get("/api/v1/openapi.json", { schema: { hide: true } }, async () => {
     openApi ??= app.swagger();

@@ -10,8 +10,10 @@ import {
   VmsQuery,
   VmView,
 } from "@mig/protocol/schemas";
-import { actorOf, ask, callerOf, demand, orgsOf } from "../../../auth.ts";
+import { fingerprintOf } from "../../../../operator/idempotency.ts";
+import { actorOf, ask, callerOf, demand, orgsOf, originOf } from "../../../auth.ts";
 import type { HttpParts } from "../../http-app.ts";
+import { readOnceKey } from "../../read-query.ts";
 import { renderCommand, renderVm } from "../../render.ts";
 import type { Routes } from "../../routes.ts";
 
@@ -68,11 +70,18 @@ export function vms(routes: Routes, { desk, gate }: HttpParts): void {
       const who = callerOf(request);
       // A VM that has not been heard of belongs to nobody yet.
       if (orgsOf(who) !== undefined) demand(who, "vm.command", await desk.findVm(params.vm_id));
+      const key = readOnceKey(request.headers["idempotency-key"]);
+      const onceKey =
+        key === undefined
+          ? undefined
+          : { caller: actorOf(who), key, fingerprint: fingerprintOf("vm.command", params.vm_id, body) };
       const command = await desk.queueCommand(params.vm_id, {
         type: body.type,
         parameters: toJsonObject(body.parameters),
         by: who === "anybody" ? "operator" : actorOf(who),
+        origin: originOf(request),
         ...maybe("expiresInMs", readExpiryMs(body.expires_in)),
+        ...maybe("once", onceKey),
       });
       return reply.status(201).send(renderCommand(command));
     },

@@ -1,0 +1,91 @@
+import { parseArgs } from "node:util";
+import type { Api } from "./api.ts";
+import { connect } from "./connect.ts";
+import { type Io, UsageError, type Verb } from "./verb.ts";
+
+/** An option as a verb declares it; its help, its parsing and its completion come from this. */
+export interface Option {
+  /** The word for its value; absent: a switch. */
+  readonly takes?: string;
+  readonly help: string;
+}
+
+export interface Asked {
+  readonly api: Api;
+  readonly io: Io;
+  /** What stands where the verb says, as VM. */
+  readonly words: readonly string[];
+  text(option: string): string | undefined;
+  has(option: string): boolean;
+}
+
+export interface VerbSpec {
+  readonly name: string;
+  /** Words that must be given. */
+  readonly words?: readonly string[];
+  readonly about: string;
+  readonly options?: Readonly<Record<string, Option>>;
+  readonly examples: readonly [string, string];
+  readonly exits?: string;
+  run(asked: Asked): Promise<number>;
+}
+
+const common: Record<string, Option> = {
+  profile: { takes: "NAME", help: "which controller (see migctl login)" },
+  url: { takes: "URL", help: "the controller, instead of a profile" },
+  "token-file": { takes: "FILE", help: "holds the API key" },
+  json: { help: "what the controller answered, for programs" },
+};
+
+/** A verb that asks a controller. */
+export function apiVerb(spec: VerbSpec): Verb {
+  const words = spec.words ?? [];
+  const told = { ...spec.options, ...common };
+  const options = Object.fromEntries(
+    Object.entries(told).map(([name, { takes }]) => [
+      name,
+      { type: takes === undefined ? "boolean" : "string" } as const,
+    ]),
+  );
+  return {
+    name: spec.name,
+    help: `${[...words, "[options]"].join(" ")}\n      ${spec.about}\n${linesOf(told)}      Exit codes: 0 done, 1 refused or not reached, 2 the command line is wrong${spec.exits ?? ""}.`,
+    examples: spec.examples,
+    options,
+    async run(args, io) {
+      const { values, positionals } = parse(args, options, true);
+      if (positionals.length !== words.length)
+        throw new UsageError(
+          words.length === 0
+            ? `${spec.name} takes no words besides its options`
+            : `${spec.name} takes ${words.join(" ")}`,
+        );
+      const text = (name: string): string | undefined => {
+        const value = values[name];
+        return typeof value === "string" ? value : undefined;
+      };
+      const api = await connect(
+        { profile: text("profile"), url: text("url"), tokenFile: text("token-file") },
+        io.signal,
+      );
+      return spec.run({ api, io, words: positionals, text, has: (name) => values[name] === true });
+    },
+  };
+}
+
+export function linesOf(options: Readonly<Record<string, Option>>): string {
+  const heads = Object.entries(options).map(([name, { takes, help }]): [string, string] => [
+    `--${name}${takes === undefined ? "" : ` ${takes}`}`,
+    help,
+  ]);
+  const width = Math.max(...heads.map(([head]) => head.length));
+  return heads.map(([head, help]) => `        ${head.padEnd(width)}  ${help}\n`).join("");
+}
+
+export function parse(args: string[], options: Verb["options"], allowPositionals = false) {
+  try {
+    return parseArgs({ args, options, allowPositionals });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}

@@ -1,0 +1,22 @@
+import { devVerb } from "../dev/verb.ts";
+import { githubCheck } from "../github/check.ts";
+import type { Verb } from "../verb.ts";
+import { auditVerbs } from "./audit.ts";
+import { commandVerbs } from "./command.ts";
+import { completionVerb } from "./completion.ts";
+import { directoryVerbs } from "./directory.ts";
+import { keyVerbs } from "./keys.ts";
+import { loginVerb } from "./login.ts";
+import { vmVerbs } from "./vm.ts";
+
+export const verbs: readonly Verb[] = [
+  loginVerb,
+  ...vmVerbs,
+  ...commandVerbs,
+  ...directoryVerbs,
+  ...keyVerbs,
+  ...auditVerbs,
+  githubCheck,
+  devVerb,
+  completionVerb(() => verbs),
+];

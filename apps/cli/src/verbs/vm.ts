@@ -1,0 +1,136 @@
+import { randomUUID } from "node:crypto";
+import { pause } from "@mig/kit";
+import { readText } from "@mig/protocol";
+import { type Asked, apiVerb } from "../options.ts";
+import { inPath, pagesOf, pathOf } from "../pages.ts";
+import { ageOf } from "../table.ts";
+import { exitCodes, UsageError, type Verb } from "../verb.ts";
+import { listVerb, plain, tell } from "./list-verb.ts";
+
+const filters = {
+  org: { as: "org_id", takes: "ID", help: "only of this organization" },
+  pool: { as: "pool_id", takes: "ID", help: "only of this pool" },
+  state: { as: "state", takes: "STATE", help: "only in this state" },
+};
+const watchMs = 2_000;
+
+export const vmVerbs: readonly Verb[] = [
+  listVerb({
+    name: "vm ls",
+    about: "The VMs and what they are doing.",
+    path: "vms",
+    listKey: "vms",
+    filters,
+    columns: [
+      plain("VM", "vm_id"),
+      plain("POOL", "pool_id"),
+      plain("STATE", "state"),
+      plain("REACH", "reachability"),
+      plain("RUNNER", "runner_state"),
+      { title: "SEEN", of: (row) => ageOf(row["last_seen"]) },
+    ],
+    none: "No VM is known that fits. One appears here when its agent first speaks.",
+    examples: ["migctl vm ls --pool linux", "migctl vm ls --state ready --json"],
+  }),
+  apiVerb({
+    name: "vm show",
+    words: ["VM"],
+    about: "All that is known of one VM.",
+    examples: ["migctl vm show vm-1", "migctl vm show vm-1 --json"],
+    run: async ({ api, io, words, has }) =>
+      tell(io, has("json"), await api.call("GET", pathOf(`vms/${inPath(words[0])}`))),
+  }),
+  apiVerb({
+    name: "vm drain",
+    words: ["VM"],
+    about: "Lets the VM finish its job and take no other.",
+    examples: ["migctl vm drain vm-1", "migctl vm drain vm-1 --json"],
+    run: (asked) => order(asked, "drain", {}),
+  }),
+  apiVerb({
+    name: "vm shutdown",
+    words: ["VM"],
+    about: "Shuts the VM down after its job, or at once.",
+    options: { force: { help: "now, whatever runs; overtakes commands that wait" } },
+    examples: ["migctl vm shutdown vm-1", "migctl vm shutdown vm-1 --force"],
+    run: (asked) => order(asked, "shutdown", asked.has("force") ? { force: true } : {}),
+  }),
+  listVerb({
+    name: "vm events",
+    words: ["VM"],
+    wordsAs: ["vm_id"],
+    about: "What a VM has told, newest first.",
+    path: "events",
+    listKey: "events",
+    filters: {
+      type: { as: "type", takes: "TYPE", help: "only of this type" },
+      since: { as: "since", takes: "TIME", help: "from then on, as in 2026-11-21T08:00:00Z" },
+      until: { as: "until", takes: "TIME", help: "before then" },
+    },
+    columns: [
+      plain("RECEIVED", "received_at"),
+      plain("TYPE", "type"),
+      plain("SEQ", "seq"),
+      plain("REFUSED", "refused"),
+    ],
+    none: "No event of this VM fits.",
+    examples: ["migctl vm events vm-1 --type job_completed", "migctl vm events vm-1 --limit 5 --json"],
+  }),
+  apiVerb({
+    name: "vm revoke",
+    words: ["VM"],
+    about: "Ends the VM's identity: its token is good for nothing from now on.",
+    examples: ["migctl vm revoke vm-1", "migctl vm revoke vm-1 --json"],
+    async run({ api, io, words, has }) {
+      await api.call("DELETE", `/api/v1/vms/${inPath(words[0])}/identity`);
+      if (has("json")) return tell(io, true, { vm_id: words[0], revoked: true });
+      io.out(`${words[0]} is cut off. A new enrolment token is its way back: migctl join-token create\n`);
+      return exitCodes.done;
+    },
+  }),
+  apiVerb({
+    name: "vm watch",
+    about: "A line for each change of a VM, until Ctrl-C.",
+    options: {
+      ...Object.fromEntries(
+        Object.entries(filters).map(([name, { takes, help }]) => [name, { takes, help }]),
+      ),
+      once: { help: "what is now, and end" },
+    },
+    examples: ["migctl vm watch", "migctl vm watch --pool linux --json"],
+    run: watch,
+  }),
+];
+
+/** The key makes one order of it, should the connection break and the order be sent again. */
+async function order({ api, io, words, has }: Asked, type: string, parameters: object): Promise<number> {
+  const path = pathOf(`vms/${inPath(words[0])}/commands`);
+  const command = await api.call("POST", path, { type, parameters }, { "idempotency-key": randomUUID() });
+  if (has("json")) return tell(io, true, command);
+  const id = readText(command, "id") ?? "?";
+  io.out(`${type} is queued for ${words[0]}\nSee how it goes: migctl command show ${id}\n`);
+  return exitCodes.done;
+}
+
+async function watch({ api, io, text, has }: Asked): Promise<number> {
+  const known = new Map<string, string>();
+  const query = Object.fromEntries(Object.entries(filters).map(([name, { as }]) => [as, text(name)]));
+  if (text("limit") !== undefined) throw new UsageError("vm watch has no --limit");
+  while (!io.signal.aborted) {
+    for await (const page of pagesOf(api, "vms", "vms", query, Number.POSITIVE_INFINITY))
+      for (const vm of page) {
+        const id = readText(vm, "vm_id") ?? "?";
+        const now = `${vm["state"]} ${vm["reachability"]} ${vm["runner_state"]}`;
+        if (known.get(id) === now) continue;
+        known.set(id, now);
+        io.out(
+          has("json")
+            ? `${JSON.stringify(vm)}\n`
+            : `${new Date().toISOString().slice(11, 19)} ${id} ${now}\n`,
+        );
+      }
+    if (has("once")) break;
+    await pause(watchMs, io.signal).catch(() => {});
+  }
+  return exitCodes.done;
+}
