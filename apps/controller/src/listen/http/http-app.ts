@@ -158,8 +158,8 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   });
   app.addHook("onRoute", (route) => {
     const action = actionOf(route.onRequest);
-    if (action !== undefined && route.schema !== undefined)
-      Object.assign(route.schema, { "x-mig-action": action });
+    // Several routes may share one schema: each gets a copy.
+    if (action !== undefined) route.schema = Object.assign({}, route.schema, { "x-mig-action": action });
   });
   const routes = app.withTypeProvider<FromSchemas>();
   answerUnknownPaths(app);
