@@ -50,7 +50,7 @@ that over the defaults. \`mig-controller config\` prints what is in force and wh
 ${controllerRows.join("\n")}
 
 The YAML file also holds \`pools\`, a list of \`{id, org_id, runner_url, runner_group, labels, registration: jit | token,
-legacy_agents, reuse, runner}\`, and \`default_pool\` with the same keys for VMs of a pool that is not listed.
+legacy_agents, reuse, runner, app, allow_public, leftover}\`, and \`default_pool\` with the same keys for VMs of a pool that is not listed.
 
 ## miglet
 

@@ -158,7 +158,7 @@ orgs:
   - { id: intern, github: "https://ghes.example/intern" }
 pools:
   - { id: linux, org_id: acme }
-  - { id: app, org_id: acme, runner_url: "https://github.com/acme/app", app: spare, allow_public: true }
+  - { id: app, org_id: acme, runner_url: "https://github.com/acme/app", app: spare, allow_public: true, leftover: report }
   - { id: inside, org_id: intern, runner_group: 7 }
 secrets:
   allow_env: true
@@ -203,6 +203,11 @@ secrets:
       ["linux", "https://github.com/acme", "default", { app: "acme" }],
       ["app", "https://github.com/acme/app", "default", { app: "spare" }],
       ["inside", "https://ghes.example/intern", "7", { app: "ghes" }],
+    ]);
+    expect(config.pools.map(({ allowPublic, leftover }) => [allowPublic, leftover])).toEqual([
+      [false, undefined],
+      [true, "report"],
+      [false, undefined],
     ]);
     expect(config.secrets).toMatchObject({
       masterKey: "file:///etc/mig/master.key",

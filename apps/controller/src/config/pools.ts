@@ -19,6 +19,8 @@ export interface PoolConfig {
   reuse: boolean;
   /** Its runner group may be open to public repositories (reliability-security §6 F5). */
   allowPublic: boolean;
+  /** What the inventory does with runners of VMs that are over; absent: it removes them. */
+  leftover?: "remove" | "report";
   /** The GitHub App that serves it, where that is not its organization's. */
   app?: string;
   runner?: RunnerPin;
@@ -36,6 +38,7 @@ export const poolKeys = [
   "runner",
   "app",
   "allow_public",
+  "leftover",
 ] as const;
 
 /** The pools of a YAML file; what one leaves out it takes from its organization, and else from `base`. */
@@ -64,6 +67,9 @@ export function readPool(
   if (registration !== "jit" && registration !== "token") refuse(".registration is jit or token");
   const orgId = fields.text("org_id") ?? base.orgId;
   const org = orgs.find(({ id }) => id === orgId);
+  const leftover = fields.text("leftover") ?? base.leftover;
+  if (leftover !== undefined && leftover !== "remove" && leftover !== "report")
+    refuse(".leftover is remove or report");
   const pool: PoolConfig = {
     id: fields.text("id") ?? base.id,
     orgId,
@@ -74,6 +80,7 @@ export function readPool(
     legacyAgents: fields.switch("legacy_agents", base.legacyAgents),
     reuse: fields.switch("reuse", base.reuse),
     allowPublic: fields.switch("allow_public", base.allowPublic),
+    ...(leftover === "remove" || leftover === "report" ? { leftover } : {}),
     ...maybe("app", fields.id("app") ?? base.app),
     ...maybe("runner", readRunnerPin(fields.raw("runner"), base.runner, refuse)),
   };

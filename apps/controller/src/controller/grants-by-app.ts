@@ -94,6 +94,7 @@ export function openGrantsByApp(settings: GrantsByAppSettings): GrantsByApp {
       part === undefined
         ? undefined
         : startInventory({
+            policyOf: (poolId) => ({ leftover: directory.poolOf(poolId)?.leftover ?? "remove" }),
             app: part.app,
             registrar: part.registrar,
             store,

@@ -25,6 +25,7 @@ function renderPool(entry: EntryOf<"pools">, directory: DirectoryDesk): object {
     legacy_agents: pool.legacyAgents,
     reuse: pool.reuse,
     allow_public: pool.allowPublic,
+    leftover: pool.leftover ?? "remove",
     app: pool.app ?? null,
     served_by: "app" in served ? served.app : null,
     problem: "problem" in served ? served.problem : null,
