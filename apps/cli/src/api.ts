@@ -63,7 +63,8 @@ export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings)
         throw new ApiError(`what answers at ${root} is no MIG controller; is --url right?`, answer.status);
       if (answer.ok) return content;
       const problem = readText(asObject(content["error"]) ?? {}, "message") ?? `it answered ${answer.status}`;
-      const hint = answer.status === 401 ? "; log in with: migctl login URL" : "";
+      const hint =
+        answer.status === 401 ? "; log in with: migctl login URL (or give a key with --token-file)" : "";
       throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status);
     },
   };

@@ -26,6 +26,7 @@ export interface VerbSpec {
   readonly about: string;
   readonly options?: Readonly<Record<string, Option>>;
   readonly examples: readonly [string, string];
+  /** Where they are more than done, refused, wrong. */
   readonly exits?: string;
   run(asked: Asked): Promise<number>;
 }
@@ -36,6 +37,8 @@ const common: Record<string, Option> = {
   "token-file": { takes: "FILE", help: "holds the API key" },
   json: { help: "what the controller answered, for programs" },
 };
+
+const exitsDefault = "0 done, 1 refused or not reached, 2 the command line is wrong";
 
 /** A verb that asks a controller. */
 export function apiVerb(spec: VerbSpec): Verb {
@@ -49,17 +52,16 @@ export function apiVerb(spec: VerbSpec): Verb {
   );
   return {
     name: spec.name,
-    help: `${[...words, "[options]"].join(" ")}\n      ${spec.about}\n${linesOf(told)}      Exit codes: 0 done, 1 refused or not reached, 2 the command line is wrong${spec.exits ?? ""}.`,
+    help: `${[...words, "[options]"].join(" ")}\n      ${spec.about}\n${linesOf(told)}      Exit codes: ${spec.exits ?? exitsDefault}.`,
     examples: spec.examples,
     options,
     async run(args, io) {
       const { values, positionals } = parse(args, options, true);
-      if (positionals.length !== words.length)
-        throw new UsageError(
-          words.length === 0
-            ? `${spec.name} takes no words besides its options`
-            : `${spec.name} takes ${words.join(" ")}`,
-        );
+      const more = positionals[words.length];
+      const takes = words.length === 0 ? "no words besides its options" : words.join(" ");
+      if (more !== undefined)
+        throw new UsageError(`Unexpected argument "${more}": ${spec.name} takes ${takes}`);
+      if (positionals.length < words.length) throw new UsageError(`${spec.name} takes ${takes}`);
       const text = (name: string): string | undefined => {
         const value = values[name];
         return typeof value === "string" ? value : undefined;

@@ -1,6 +1,8 @@
+import { spawn } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { waitFor } from "@mig/kit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type IdentityLab, openIdentityLab } from "../../controller/tests/identity-lab.ts";
 import { documentVerbs } from "../src/document.ts";
@@ -55,6 +57,23 @@ describe("login", () => {
     const gone = await run(["vm", "ls"], { env: { MIG_URL: "http://127.0.0.1:1" } });
     expect([gone.code, gone.err]).toEqual([1, expect.stringContaining("http://127.0.0.1:1 does not answer")]);
   });
+});
+
+it("a key that is typed into a terminal is not shown", async () => {
+  const { home: other } = openHome();
+  const line = `'${process.execPath}' '${bin}' login ${lab.url}`;
+  const child = spawn("script", ["-qec", line, "/dev/null"], {
+    env: { PATH: process.env["PATH"], HOME: other },
+  });
+  let shown = "";
+  child.stdout.on("data", (data: Buffer) => {
+    shown += data.toString();
+  });
+  await waitFor("the prompt", () => shown.includes("API key: "));
+  child.stdin.write(`${key}\r`);
+  await waitFor("the end", () => child.exitCode !== null);
+  expect([child.exitCode, shown]).toEqual([0, expect.stringContaining("Logged in")]);
+  expect(shown).not.toContain(key.slice(4, 16));
 });
 
 describe("verbs", () => {
@@ -119,7 +138,11 @@ describe("verbs", () => {
 it.each([40, 80])("in a terminal of %i columns no line is longer and no name is cut", async (columns) => {
   const line = (verb: string): string => `stty cols ${columns}; '${process.execPath}' '${bin}' ${verb}`;
   for (const verb of ["vm ls", "command ls", "keys ls", "audit ls", "vm show vm-1"]) {
-    const { out } = await run(["-qec", line(verb), "/dev/null"], { file: "script", env: { NO_COLOR: "1" } });
+    const { code, out } = await run(["-qec", line(verb), "/dev/null"], {
+      file: "script",
+      env: { NO_COLOR: "1" },
+    });
+    expect(code, out).toBe(0);
     expect(out).not.toContain("\u001b");
     const lines = out.split(/\r?\n/);
     for (const one of lines) expect(one.length, `${verb}: ${one}`).toBeLessThanOrEqual(columns);

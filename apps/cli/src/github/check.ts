@@ -28,7 +28,8 @@ export const githubCheck = apiVerb({
     "Asks GitHub whether the Apps of a controller can register runners: keys, permissions, installations, limits.",
   options: { app: { takes: "ID", help: "one App, by its id here; else each of them" } },
   examples: ["migctl github check", "migctl github check --app main --json"],
-  exits: ", 3 something that is required is wrong",
+  exits: `0 all well or advice only, 3 something that is required is wrong, 1 the controller cannot be asked,
+      2 the command line is wrong`,
   async run({ api, io, text, has }) {
     const app = text("app");
     if (app === "") throw new UsageError("--app takes the id of an App");

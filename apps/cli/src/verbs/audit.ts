@@ -36,7 +36,7 @@ export const auditVerbs = [
     about: "Whether anything was taken out of the log, put in or changed.",
     options: { org: { takes: "ID", help: "one organization, - for the controller; else all you have" } },
     examples: ["migctl audit verify", "migctl audit verify --org acme --json"],
-    exits: ", 3 a chain is broken",
+    exits: "0 whole, 3 a chain is broken, 1 refused or not reached, 2 the command line is wrong",
     run: verify,
   }),
   apiVerb({

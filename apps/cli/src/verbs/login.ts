@@ -39,9 +39,10 @@ ${linesOf({ profile: { takes: "NAME", help: "one of several controllers (default
 /** What is typed is not shown. */
 async function readKey(): Promise<string> {
   const isPerson = process.stdin.isTTY;
-  if (isPerson) process.stderr.write("API key: ");
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const lines = createInterface({ input: process.stdin, output: nowhere, terminal: isPerson });
+  // Only now: from here on the terminal shows nothing of what is typed.
+  if (isPerson) process.stderr.write("API key: ");
   lines.once("SIGINT", () => lines.close());
   try {
     for await (const line of lines) return line;
