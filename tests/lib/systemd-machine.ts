@@ -45,7 +45,8 @@ export async function bootSystemd(): Promise<SystemdMachine | undefined> {
     () => machine.exitCode === null,
     () => false,
   );
-  if (!hasBooted) {
+  // A repository on a file system of its own, as a separate /tmp, is not in the overlay.
+  if (!hasBooted || (await inside("test", "-f", script)).code !== 0) {
     await close();
     return undefined;
   }
