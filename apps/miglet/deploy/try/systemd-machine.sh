@@ -42,6 +42,9 @@ for unit in systemd-journald-audit.socket dev-hugepages.mount dev-mqueue.mount s
   sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount; do
   ln -sf /dev/null etc/systemd/system/$unit
 done
+# What is below /tmp may be what is tried: it is not emptied at boot.
+mkdir -p etc/tmpfiles.d
+ln -sf /dev/null etc/tmpfiles.d/tmp.conf
 cat >etc/systemd/system/try.target <<'UNIT'
 [Unit]
 Requires=systemd-journald.service dbus.socket
