@@ -46,10 +46,12 @@ const perMinuteMin = 30;
 const stepUp = 10;
 const lightShare = 0.2;
 /**
- * Reads go before writes that wait, and push them back: a grant that has its turn looks up its group or installation on
- * the way, and would lose the turn if that had to queue behind the turns of others. So far ahead, and no further.
+ * A grant that has its turn looks up its group or installation on the way, and would lose the turn if that were refused
+ * because of the turns of others behind it. So reads go a little before writes that wait, and are held for longer; but
+ * never so far before that a stream of them leaves no write within the time that a write is held.
  */
-const lightAheadMs = 10_000;
+const lightAhead = 0.75;
+const lightHold = 2;
 
 export function createPace(settings: PaceSettings): Pace {
   const { store, key, perMinuteStart = 120, perMinuteMax = 170, holdMs = 2_000, pause, onLimit } = settings;
@@ -74,7 +76,7 @@ export function createPace(settings: PaceSettings): Pace {
     const share = weight === "heavy" ? 1 : weight === "light" ? lightShare : 0;
     const queued = {
       heavy: sql`next_at`,
-      light: sql`next_at - make_interval(secs => ${lightAheadMs / 1000}::float8)`,
+      light: sql`next_at - make_interval(secs => ${(lightAhead * holdMs) / 1000}::float8)`,
       none: sql`blocked_until`,
     }[weight];
     const { rows } = await store.transact((tx) =>
@@ -88,7 +90,7 @@ export function createPace(settings: PaceSettings): Pace {
             clean_since = case when now() - p.clean_since >= interval '1 minute' then now() else p.clean_since end,
             next_at = greatest(had.next_at, ${weight === "heavy" ? sql`had.at` : sql`had.next_at`})
               + make_interval(secs => 60.0 * ${share}::float8 / had.per_minute)
-          from had where p.key = ${key} and had.at <= clock_timestamp() + make_interval(secs => ${holdMs}::float8 / 1000)
+          from had where p.key = ${key} and had.at <= clock_timestamp() + make_interval(secs => ${weight === "heavy" ? holdMs : holdMs * lightHold}::float8 / 1000)
           returning 1
         )
         select (extract(epoch from had.at - clock_timestamp()) * 1000)::float8 as wait_ms,
