@@ -30,7 +30,7 @@ it.each([
 it("an agent that trusts another authority does not come in", async () => {
   const caPath = join(house.dir, "other.pem");
   await writeFile(caPath, (await createTestCa("other")).caPem);
-  const vm = await house.startVm("vm-doubt", { caPath, settings: ["logging: { level: debug }"] });
+  const vm = await house.startVm("vm-doubt", { caPath });
   await waitFor("the agent to tell about the certificate", () =>
     vm.agent.lines.find((line) => /certificate/i.test(JSON.stringify(line))),
   );

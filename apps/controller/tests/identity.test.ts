@@ -98,7 +98,8 @@ describe("joining with an enrolment token", () => {
 
 it("a revoked VM is cut off within two seconds, also on an open stream", async () => {
   const machine = lab.machine("vm-gone");
-  const { access_token: token } = (await machine.join(await lab.joinToken())).body;
+  const enrolment = await lab.joinToken({ uses_max: 9 });
+  const { access_token: token } = (await machine.join(enrolment)).body;
   await using stream = dial(Number(new URL(lab.url).port), { authorization: `Bearer ${token}` });
   stream.connect("vm-gone", { poolId: "pool-a" });
   expect(await stream.next("connect_ack")).toMatchObject({ reply: { accepted: true } });
@@ -109,7 +110,9 @@ it("a revoked VM is cut off within two seconds, also on an open stream", async (
   expect(performance.now() - beganMs).toBeLessThan(2_000);
   expect((await beat("vm-gone", token)).status).toBe(401);
   expect((await machine.renew()).status).toBe(403);
-  // An operator's new enrolment token is the way back.
+  // The way back is an operator's new enrolment token, and not what is left of the old one.
+  expect((await machine.join(enrolment)).status).toBe(403);
+  expect((await lab.machine("vm-gone").join(enrolment)).status).toBe(403);
   expect((await machine.join(await lab.joinToken())).status).toBe(200);
 });
 

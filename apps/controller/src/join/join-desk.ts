@@ -212,6 +212,11 @@ export function createJoinDesk({ store, tokens, identities, log }: JoinDeskSetti
     }
     const isSame = found.keyThumbprint === key.thumbprint && found.joinedBy === claim.joinedBy;
     if (isSame && found.revokedAtMs === null) return { row: found, isAgain: true };
+    if (found.revokedAtMs !== null && found.joinedBy === claim.joinedBy)
+      throw new MigError(
+        "forbidden",
+        `the identity of ${vmId} was revoked; it joins again with another enrolment token only`,
+      );
     const isOver = found.revokedAtMs !== null || state === "terminated" || state === "lost";
     if (!isOver && found.keyThumbprint !== key.thumbprint)
       throw new MigError(

@@ -182,6 +182,7 @@ export function createOutbox(settings: OutboxSettings): Outbox {
   };
 
   const pump = async (): Promise<void> => {
+    let told: string | undefined;
     while (!closing.signal.aborted) {
       const awake = AbortSignal.any([nudge.signal, closing.signal]);
       const from = spools.find((one) => one.pending() > 0);
@@ -193,11 +194,17 @@ export function createOutbox(settings: OutboxSettings): Outbox {
       try {
         if (await sendBatch(from)) {
           backoff.reset();
+          told = undefined;
           continue;
         }
       } catch (error) {
         if (error instanceof MigError) hintMs = error.retryAfterMs;
-        log.debug(
+        // Loud once for each reason: a wrong address or an authority that is not trusted looks like waiting otherwise.
+        const reason = error instanceof Error ? error.message : String(error);
+        const say = reason === told ? log.debug : log.warn;
+        told = reason;
+        say.call(
+          log,
           { error, pending: from.pending() },
           "Events could not be delivered; they wait in the spool.",
         );

@@ -35,7 +35,7 @@ export function readFilter(who: Who, query: ListWords): ListFilter {
 }
 
 /** Four digits of a year: the database has no room for every date that JavaScript can read. */
-function readInstant(name: string, text: string | undefined): number | undefined {
+export function readInstant(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const ms = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
   if (Number.isNaN(ms))

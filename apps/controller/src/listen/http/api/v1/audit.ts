@@ -11,6 +11,7 @@ import { type AuditEntry, listAudit, readChain } from "../../../../audit/audit.t
 import { findBreak, type Link } from "../../../../audit/chain.ts";
 import { ask, callerOf, demand, orgsOf } from "../../../auth.ts";
 import type { HttpParts } from "../../http-app.ts";
+import { readInstant } from "../../read-query.ts";
 import type { Routes } from "../../routes.ts";
 
 const pageDefault = 100;
@@ -40,8 +41,8 @@ export function audit(routes: Routes, { desk: { access }, gate }: HttpParts): vo
         ...maybe("actor", query.actor),
         ...maybe("action", query.action),
         ...maybe("object", query.object),
-        ...maybe("sinceMs", readTime("since", query.since)),
-        ...maybe("untilMs", readTime("until", query.until)),
+        ...maybe("sinceMs", readInstant("since", query.since)),
+        ...maybe("untilMs", readInstant("until", query.until)),
         ...maybe("cursor", query.cursor === undefined ? undefined : readCursor(query.cursor)),
       });
       const entries = found.slice(0, limit);
@@ -86,14 +87,6 @@ export function audit(routes: Routes, { desk: { access }, gate }: HttpParts): vo
 
 function render({ orgId, seq, entry, hash }: AuditEntry): object {
   return { org_id: orgId, seq, hash, ...(JSON.parse(entry) as object) };
-}
-
-function readTime(name: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const ms = Date.parse(text);
-  if (Number.isNaN(ms))
-    throw new MigError("invalid_request", `${name} is a time, as in 2026-11-21T08:00:00Z`);
-  return ms;
 }
 
 function cursorOf({ atMs, orgId, seq }: AuditEntry): string {
