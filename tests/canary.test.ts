@@ -26,7 +26,9 @@ it("no secret of the agent is anywhere but where it is used", async () => {
   await house.until("vm-canary", "state", "idle");
   const jit = await jitOfListener(vm.home);
   expect(jit.length).toBeGreaterThan(100);
-  const job = await house.github.queueJob({ scenario: "job-steals-env", overrides: { durationMs: 1_500 } });
+  // Long enough to be looked at from all sides while it runs.
+  const steal = 'env > "$GITHUB_WORKSPACE/stolen-env.txt"\nsleep 4\n';
+  const job = await house.github.queueJob({ overrides: { steps: [{ name: "Steal", run: steal }] } });
   await house.until("vm-canary", "state", "running");
   const seen: Record<string, string> = {
     arguments: await argumentsOfAll(),
@@ -69,7 +71,7 @@ async function argumentsOfAll(): Promise<string> {
 async function contentOf(dir: string): Promise<string> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile());
-  return (await Promise.all(files.map((file) => readFile(join(file.parentPath, file.name), "latin1")))).join(
-    "\n",
-  );
+  // One that is just being written is renamed before it is read.
+  const contents = files.map((file) => readFile(join(file.parentPath, file.name), "latin1").catch(() => ""));
+  return (await Promise.all(contents)).join("\n");
 }

@@ -242,12 +242,16 @@ describeOnEngines("the desk", (engine) => {
 
   it("refuses what would not fit while it waits for the database, by count and by bytes, and stores the rest", async () => {
     let letGo: () => void = () => {};
+    let isHeld = false;
     const held = store.transact(async (tx) => {
       await sql`lock table events`.execute(tx);
       await new Promise<void>((resolve) => {
         letGo = resolve;
+        isHeld = true;
       });
     });
+    // On a busy machine the refusals came before the lock, and nobody let go of it.
+    await waitFor("the lock", () => isHeld);
     const vms = Array.from({ length: 60 }, newName);
     const big = { text: "x".repeat(60_000) };
     const sent = vms.map((vm) =>
