@@ -1,5 +1,13 @@
 import type { AgentState } from "@mig/lifecycle";
-import type { Command, CommandAnswer, EventType, JobData, JsonObject, VmEvent } from "@mig/protocol";
+import {
+  type Command,
+  type CommandAnswer,
+  type EventType,
+  type JobData,
+  type JsonObject,
+  maybe,
+  type VmEvent,
+} from "@mig/protocol";
 import { begin } from "../../apps/miglet/src/life/resume.ts";
 import type { Effect, Input, Rules, State, Timer } from "../../apps/miglet/src/life/words.ts";
 import { step } from "../../apps/miglet/src/life.ts";
@@ -30,6 +38,7 @@ interface Disk {
   state: AgentState;
   draining: boolean;
   runner?: RunnerRecord | undefined;
+  failedRegistrations?: number;
   job?: JobData | undefined;
   /** Not yet acknowledged, of this incarnation and of earlier ones. */
   spool: VmEvent[];
@@ -111,6 +120,7 @@ export class AgentSide {
       incarnation: `boot-${this.#boots}`,
       state: "initializing",
       draining: false,
+      failedRegistrations: 0,
       seq: 0,
     });
     this.disk.runner = undefined;
@@ -162,6 +172,7 @@ export class AgentSide {
               },
             }),
         ...(resumed && disk.job !== undefined ? { job: disk.job } : {}),
+        ...(resumed ? maybe("failedRegistrations", disk.failedRegistrations) : {}),
       },
       rules,
     );

@@ -351,6 +351,30 @@ describeOnEngines("the desk", (engine) => {
     expect(count.rows[0]?.n).toBe(1);
   });
 
+  it("ends a VM that asks for a runner again after three registrations have failed", async () => {
+    const vm = newName();
+    const { wire } = await join(vm);
+    const failed = new Set<string>();
+    for (let n = 0; n < 3; n += 1) {
+      const { id } = await waitFor(`registration ${n + 1}`, () => {
+        const command = wire.lastCommand();
+        return command?.type === "register_runner" && !failed.has(command.id) && command;
+      });
+      failed.add(id);
+      await open.desk.answer(vm, { commandId: id, stage: "received", success: true }, false);
+      await open.desk.answer(vm, { commandId: id, stage: "result", success: false, message: "no" }, false);
+      await open.desk.beat(vm, {
+        vmId: vm,
+        poolId: "pool-a",
+        incarnation: "boot-1",
+        migletState: "ready",
+        sentAtMs: Date.now(),
+      });
+    }
+    await waitFor("its end", () => wire.lastCommand()?.type === "shutdown");
+    expect((await open.desk.findVm(vm))?.problem).toMatchObject({ code: "runner_configure_failed" });
+  });
+
   it("has one command in flight, in order, and only a shutdown by force overtakes", async () => {
     const vm = newName();
     const order = (type: string, parameters = {}) =>

@@ -609,6 +609,35 @@ describe("bounds", () => {
     expect(steps).toContain("emit error");
   });
 
+  it("failed registrations are counted across processes, or an agent would wait for a grant that nobody gives", () => {
+    const third = {
+      ...newborn,
+      resumed: true,
+      lastState: "registering_runner",
+      failedRegistrations: 2,
+    } as const;
+    const identity = { name: "r-1", labels: [] };
+    const dead = { ...third, runner: { identity, listened: false, isBusy: false } };
+    expect(live([{ on: "runner_exited", exit: { ...exit, ranJob: false } }], dead).state).toMatchObject({
+      at: "error",
+      exitCode: 5,
+    });
+    const cut = live([], { ...third, interrupted: [{ id: "c-1", type: "register_runner" }] });
+    expect(cut.state).toMatchObject({ at: "error", exitCode: 5 });
+    const ending = { reason: "runner_start_failed", exitCode: 5 };
+    const remembered = { do: "remember", change: { state: "error", ending } };
+    expect(cut.effects.findIndex(({ do: what }) => what === "emit")).toBeGreaterThan(
+      cut.effects.findIndex((effect) => JSON.stringify(effect) === JSON.stringify(remembered)),
+    );
+    const second = {
+      ...third,
+      failedRegistrations: 0,
+      interrupted: [{ id: "c-1", type: "register_runner" }],
+    };
+    expect(live([], second).state).toMatchObject({ at: "ready", failedRegistrations: 1 });
+    expect(live([], second).effects).toContainEqual({ do: "remember", change: { failedRegistrations: 1 } });
+    expect(live([], third).state).toMatchObject({ at: "ready", failedRegistrations: 2 });
+  });
   it("a process that ends a life of another goes out with that one's exit code", () => {
     const failed: Found = {
       ...newborn,

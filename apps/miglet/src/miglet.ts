@@ -92,12 +92,13 @@ export async function runMiglet({
       return undefined;
     };
     const rememberedRunner = await hands.runner.find();
-    const { state: lastState, draining, job, ending, usedGrant } = remembered;
+    const { state: lastState, draining, job, ending, usedGrant, failedRegistrations = 0 } = remembered;
     const first = begin(
       {
         resumed: memory.resumed,
         lastState,
         draining,
+        failedRegistrations,
         interrupted: hands.inbox.interrupted().map(({ id, type }) => ({ id, type })),
         problems: memory.problems,
         ...maybe("ending", ending),

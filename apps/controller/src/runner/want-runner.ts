@@ -5,7 +5,7 @@ import type { FlowContext } from "../context.ts";
 /**
  * A VM that says `ready` waits for work: register_runner is queued by itself (seed 004). Once for each time it is
  * needed: not while such a command is open, not when the VM is on its way out, not when its queue is full, and at
- * most three times a life (seed 001). The grant itself is obtained when the command is delivered, so no secret rests
+ * most three times in a row (seed 001); a VM that asks a fourth time would wait for ever, so it is ended. The grant itself is obtained when the command is delivered, so no secret rests
  * in the table.
  */
 export function wantRunner(context: FlowContext): void {
@@ -17,15 +17,14 @@ export function wantRunner(context: FlowContext): void {
   if (open.length >= limits.commandsPendingPerVmMax) return;
   if (open.some((c) => c.type === "register_runner" || c.type === "drain" || c.type === "shutdown")) return;
   if (vm.registrations >= rules.registrationsMax) {
-    if (vm.problem === null) {
-      vm.problem = {
-        code: "runner_configure_failed",
-        category: "permanent",
-        message: `${vm.registrations} registrations did not lead to a runner; see the VM's commands`,
-        at_ms: nowMs,
-      };
-      log.error({ registrations: vm.registrations }, "a VM gets no further registration");
-    }
+    vm.problem = {
+      code: "runner_configure_failed",
+      category: "permanent",
+      message: `${vm.registrations} registrations did not lead to a runner; see the VM's commands`,
+      at_ms: nowMs,
+    };
+    log.error({ registrations: vm.registrations }, "a VM gets no further registration and is ended");
+    queueCommand(context, { type: "shutdown", parameters: {}, by: "controller" });
     return;
   }
   vm.registrations += 1;

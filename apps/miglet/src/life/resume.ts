@@ -1,10 +1,11 @@
 import { maybe } from "@mig/protocol";
-import { enterReady, lastWords, lonely, tellError } from "./endings.ts";
+import { enterReady, fail, lastWords, lonely, tellError } from "./endings.ts";
 import { afterRunner, tellRegistered } from "./runner-news.ts";
 import { finish, lookForGrant, settle, stay, watchTime } from "./steps.ts";
 import type {
   Draining,
   Effect,
+  Failed,
   Found,
   FoundRunner,
   Idle,
@@ -39,20 +40,27 @@ function firstStep(found: Found, rules: Rules): Step {
   }
   const { state, effects } = goOn(found, rules);
   const link: Effect[] = state.at === "waiting_for_controller" ? [] : [{ do: "open_link" }];
+  const remember: Effect = { do: "remember", change: { state: state.at } };
   return {
     state,
     effects: [
       ...link,
+      // As `step` has it: an agent that tells of its fatal error must not forget that it ends.
+      ...(state.at === "error" ? [withEnding(state)] : []),
       ...problems.map(tellError),
       ...effects,
-      { do: "remember", change: { state: state.at } },
+      remember,
       ...watchTime(state),
       { do: "beat" },
     ],
   };
 }
 
-const carriedBy = (rules: Rules) => ({ rules, failedRegistrations: 0, linked: false });
+function withEnding({ at, reason, exitCode }: Failed): Effect {
+  return { do: "remember", change: { state: at, ending: { reason, exitCode } } };
+}
+
+const carriedBy = (rules: Rules, failedRegistrations = 0) => ({ rules, failedRegistrations, linked: false });
 
 function goOn(found: Found, rules: Rules): Step {
   const owed = found.interrupted.flatMap(({ id, type }): Owed[] =>
@@ -65,7 +73,10 @@ function goOn(found: Found, rules: Rules): Step {
     found.interrupted.filter(({ id }) => owed.every((one) => one.id !== id)),
     interruptedMessage,
   );
-  const none: Waiting = { ...carriedBy(rules), at: "waiting_for_controller" };
+  const none: Waiting = {
+    ...carriedBy(rules, found.failedRegistrations),
+    at: "waiting_for_controller",
+  };
   if (wantsEnd)
     return lastWords(none, found.ending ?? resumedEnd, [...others, ...settle(owed, "no_runner", {})]);
   if (found.lastState === "waiting_for_controller")
@@ -74,8 +85,21 @@ function goOn(found: Found, rules: Rules): Step {
     const message = "The record of the runner was lost while the agent was away.";
     return afterRunner(none, { meaning: "crashed", ranJob: found.job !== undefined, message }, others);
   }
-  const ready = enterReady(none);
+  const isCut = found.interrupted.some(({ type }) => type === "register_runner");
+  const ready = isCut ? attemptCut(none) : enterReady(none);
   return { ...ready, effects: [...others, ...ready.effects] };
+}
+
+/**
+ * An attempt that was cut short counts, here as at the controller, which grants no more of them than this agent may
+ * make: one that counted fewer would wait for another grant as long as its VM lives.
+ */
+function attemptCut(none: Waiting): Step {
+  const failedRegistrations = none.failedRegistrations + 1;
+  if (failedRegistrations >= none.rules.registrationsMax)
+    return fail(none, { code: "runner_start_failed", message: interruptedMessage }, 5);
+  const { state, effects } = enterReady({ ...none, failedRegistrations });
+  return stay(state, { do: "remember", change: { failedRegistrations } }, ...effects);
 }
 
 const interruptedMessage = "The agent was restarted while it registered the runner.";
@@ -118,7 +142,7 @@ function withRunner(
 
 /** What the process before was doing with this runner. */
 function asBefore(found: Found, runner: FoundRunner, rules: Rules): Registering | Idle | JobRunning {
-  const common = { ...carriedBy(rules), runner: runner.identity };
+  const common = { ...carriedBy(rules, found.failedRegistrations), runner: runner.identity };
   if (found.job !== undefined) return { ...common, at: "job_running", job: found.job };
   if (runner.isBusy) return { ...common, at: "job_running" };
   if (runner.listened) return { ...common, at: "idle" };

@@ -30,7 +30,7 @@ export function registrationFailed(state: Registering, problem: Problem, isRetry
   const attempt = state.failedRegistrations + 1;
   const told: Effect[] = [
     { do: "cancel_timer", timer: "listen" },
-    { do: "remember", change: { runner: undefined } },
+    { do: "remember", change: { runner: undefined, failedRegistrations: attempt } },
     ...finish(state.commandId, {
       success: false,
       message: problem.message,
@@ -119,6 +119,7 @@ function registered(state: Registering, at: "idle" | "job_running"): Step {
     // What failed before it does not count against the next one, where a VM registers again after its job.
     { ...carried(state), failedRegistrations: 0, at, runner },
     { do: "cancel_timer", timer: "listen" },
+    { do: "remember", change: { failedRegistrations: 0 } },
     tellRegistered(runner, commandId),
     ...finish(commandId, { success: true, result }),
   );

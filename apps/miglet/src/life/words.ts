@@ -159,6 +159,8 @@ export interface Found {
   readonly runner?: FoundRunner;
   readonly job?: JobData;
   readonly usedGrant?: string;
+  /** In a row, by the processes before. */
+  readonly failedRegistrations?: number;
 }
 
 /** One that has ended in the meantime is told so by the inputs that follow, as of any runner. */

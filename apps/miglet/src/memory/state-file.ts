@@ -61,6 +61,8 @@ export interface AgentMemory {
   said?: Readonly<Record<string, number>>;
   /** life/metadata-grant.ts */
   usedGrant?: string;
+  /** In a row, of this life. */
+  failedRegistrations?: number;
 }
 
 export interface MemoryChange {
@@ -71,6 +73,7 @@ export interface MemoryChange {
   job?: JobData | undefined;
   said?: Readonly<Record<string, number>> | undefined;
   usedGrant?: string;
+  failedRegistrations?: number;
 }
 
 export interface StateFile {
@@ -176,10 +179,16 @@ function parseMemory(value: unknown): AgentMemory | undefined {
     ...maybe("bornAtUptimeS", readNumber(from, "bornAtUptimeS")),
     ...maybe("ending", parseEnding(asObject(from["ending"]))),
     ...maybe("usedGrant", readText(from, "usedGrant")),
+    ...maybe("failedRegistrations", parseCount(from, "failedRegistrations")),
     ...maybe("runner", parseRunner(asObject(from["runner"]))),
     ...maybe("job", job === undefined ? undefined : readJob(toJsonObject(job))),
     ...maybe("said", said === undefined ? undefined : parseSaid(said)),
   };
+}
+
+function parseCount(from: Unknown, key: string): number | undefined {
+  const count = readNumber(from, key);
+  return count !== undefined && Number.isSafeInteger(count) && count >= 0 ? count : undefined;
 }
 
 function parseEnding(from: Unknown | undefined): AgentMemory["ending"] {
