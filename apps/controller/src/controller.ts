@@ -48,6 +48,8 @@ export async function runController(
           sealer,
           registry,
           poolOf: github.directory.poolOf,
+          pools: () => github.directory.shot().pools.map((entry) => entry.config),
+          joinConfig: config.join,
           log,
           signal: end.signal,
         });

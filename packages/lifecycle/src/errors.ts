@@ -28,6 +28,8 @@ export const errorCodes = {
   shutting_down: "transient",
   internal: "infrastructure",
   out_of_order: "transient",
+  /** Whoever could confirm a proof of identity does not answer. */
+  identity_unavailable: "transient",
   secret_unavailable: "transient",
   secret_forbidden: "misconfig",
   secret_invalid: "misconfig",

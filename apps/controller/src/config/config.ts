@@ -4,6 +4,7 @@ import type { AppConfig } from "./apps.ts";
 import { readDirectory } from "./directory.ts";
 import type { Invocation, Problem } from "./env.ts";
 import { type GitHubConfig, readGitHub } from "./github.ts";
+import { type JoinConfig, readJoin } from "./join.ts";
 import type { OrgConfig } from "./orgs.ts";
 import type { PoolConfig } from "./pools.ts";
 import { Secret } from "./secret.ts";
@@ -60,6 +61,7 @@ export interface Config {
   connectionTimeoutMs: number;
   connectionsMax: number;
   limits: LimitsConfig;
+  join: JoinConfig;
   log: { level: LogLevel; format: "json" | "text" };
 }
 
@@ -113,6 +115,7 @@ export function buildConfig(invocation: Invocation): Outcome {
     shutdownGraceMs: values.durationMs("shutdown_grace", { minMs: 0 }),
     connectionTimeoutMs: values.durationMs("connection_timeout", { minMs: 50 }),
     connectionsMax: values.count("connections_max") ?? 1,
+    join: readJoin(values),
     limits: {
       connections: values.count("limits.connections_per_second") ?? 1,
       vm: values.count("limits.vm_per_second") ?? 1,

@@ -1,6 +1,7 @@
 import { isId, limits, maybe } from "@mig/protocol";
 import type { Problem } from "./env.ts";
 import { Fields, readList } from "./fields.ts";
+import { type JoinPolicy, readJoinPolicy } from "./join-policy.ts";
 import { type OrgConfig, problemOfAccount } from "./orgs.ts";
 import { type RunnerPin, readRunnerPin } from "./runner-pin.ts";
 import { problemOfUrl } from "./values.ts";
@@ -24,6 +25,8 @@ export interface PoolConfig {
   /** The GitHub App that serves it, where that is not its organization's. */
   app?: string;
   runner?: RunnerPin;
+  /** The machines that it takes by what their cloud says of them. */
+  join?: JoinPolicy;
 }
 
 export const poolKeys = [
@@ -39,6 +42,7 @@ export const poolKeys = [
   "app",
   "allow_public",
   "leftover",
+  "join",
 ] as const;
 
 /** The pools of a YAML file; what one leaves out it takes from its organization, and else from `base`. */
@@ -83,6 +87,10 @@ export function readPool(
     ...(leftover === "remove" || leftover === "report" ? { leftover } : {}),
     ...maybe("app", fields.id("app") ?? base.app),
     ...maybe("runner", readRunnerPin(fields.raw("runner"), base.runner, refuse)),
+    ...maybe(
+      "join",
+      fields.has("join") ? readJoinPolicy(fields.raw("join"), `${source}.join`, problems) : base.join,
+    ),
   };
   if (!isId(pool.id)) refuse('.id is missing or not an id: letters, digits, ".", "_" and "-"');
   if (!isId(pool.orgId)) refuse(".org_id is missing or not an id");

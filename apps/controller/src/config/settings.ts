@@ -134,6 +134,16 @@ export const settings = {
     kind: "path",
     help: "the cluster's certificate authority; default: the pod's",
   },
+  "join.gcp_keys_url": {
+    kind: "url",
+    fallback: "https://www.googleapis.com/oauth2/v3/certs",
+    help: "Google's keys, which instance identity tokens are signed with",
+  },
+  "join.aws_certificates_file": {
+    kind: "path",
+    help: "PEM file with AWS's rsa2048 certificates, each after a line `# REGION`, beside those that are built in",
+  },
+  "join.aws_sts_url": { kind: "url", help: "another address of AWS STS, where signed calls of VMs are sent" },
   heartbeat_interval: { kind: "duration", fallback: "15s", help: "how often agents report" },
   unreachable_after: { kind: "duration", fallback: "45s", help: "silence after which a VM is unreachable" },
   lost_after: { kind: "duration", fallback: "2m", help: "silence after which a VM is written off" },

@@ -1,10 +1,13 @@
 import { type Log, pause } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
+import type { JoinConfig } from "../config/join.ts";
+import type { PoolConfig } from "../config/pools.ts";
 import { ApiKeys } from "../identity/api-keys.ts";
 import { SigningKeys } from "../identity/signing-keys.ts";
 import { VmIdentities } from "../identity/vm-identities.ts";
 import { VmTokens } from "../identity/vm-token.ts";
 import { createJoinDesk } from "../join/join-desk.ts";
+import { openProvers } from "../join/open-provers.ts";
 import type { Access } from "../listen/access.ts";
 import type { Sealer } from "../secrets/sealer.ts";
 import type { Registry } from "../session/registry.ts";
@@ -15,6 +18,8 @@ export interface OpenIdentitySettings {
   readonly sealer: Sealer;
   readonly registry: Registry;
   readonly poolOf: (poolId: string) => { orgId: string } | undefined;
+  readonly pools: () => readonly PoolConfig[];
+  readonly joinConfig: JoinConfig;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -43,13 +48,14 @@ export async function openIdentity(settings: OpenIdentitySettings): Promise<Open
     },
   });
   await identities.start();
+  const provers = await openProvers(settings.joinConfig, settings.pools);
   const access: Access = {
     store,
     apiKeys: new ApiKeys(store),
     signingKeys,
     vmTokens,
     identities,
-    join: createJoinDesk({ store, tokens: vmTokens, identities, log }),
+    join: createJoinDesk({ store, tokens: vmTokens, identities, provers, log }),
     orgOfPool(poolId) {
       const orgId = settings.poolOf(poolId)?.orgId;
       if (orgId === undefined)

@@ -13,17 +13,7 @@ import {
 } from "../identity/vm-identities.ts";
 import { type KeyProof, type VmTokens, verifyKeyProof } from "../identity/vm-token.ts";
 import type { Store, Tx } from "../store/open-store.ts";
-import { readJoinToken, redeem } from "./join-tokens.ts";
-
-export interface JoinRequest {
-  readonly method: string;
-  readonly nonce: string;
-  /** A JWS by the VM's key over the nonce: see verifyKeyProof. */
-  readonly keyProof: string;
-  readonly vmId: string;
-  /** Of the method `token`. */
-  readonly token?: string;
-}
+import type { Claim, JoinRequest, Prover } from "./prover.ts";
 
 export interface Origin {
   readonly address?: string;
@@ -48,25 +38,16 @@ export interface JoinDeskSettings {
   readonly store: Store;
   readonly tokens: VmTokens;
   readonly identities: VmIdentities;
+  /** By the names of the methods. */
+  readonly provers: ReadonlyMap<string, Prover>;
   readonly log: Log;
-}
-
-/** What a proof says of a machine, before anybody looks whether it is the first to say so. */
-interface Claim {
-  readonly method: string;
-  readonly instance: string;
-  readonly poolId: string;
-  readonly orgId: string;
-  readonly joinedBy: string;
-  /** Uses up what is good for one VM only; not called for one that asks again. */
-  spend(tx: Tx): Promise<void>;
 }
 
 /**
  * How a machine becomes a VM that is known: it proves what it is, shows a key, and from then on only that key speaks
  * for it. Asking again with the same key and the same proof is answered again: the first answer may have been lost.
  */
-export function createJoinDesk({ store, tokens, identities, log }: JoinDeskSettings): JoinDesk {
+export function createJoinDesk({ store, tokens, identities, provers, log }: JoinDeskSettings): JoinDesk {
   const answer = async ({ vmId, poolId, orgId, epoch, keyThumbprint }: VmIdentityRow): Promise<Joined> => {
     const { text, expiresInMs } = await tokens.sign(
       { vmId, poolId, orgId, epoch, keyThumbprint },
@@ -90,10 +71,11 @@ export function createJoinDesk({ store, tokens, identities, log }: JoinDeskSetti
     async join(request, { address, requestId }) {
       const { vmId, method } = request;
       if (!isId(vmId)) throw new MigError("invalid_request", "vm_id is missing or not an id");
-      if (method !== "token")
+      const prover = provers.get(method);
+      if (prover === undefined)
         throw new MigError(
           "refused",
-          `there is no way to join called ${JSON.stringify(method.slice(0, 32))}; use token`,
+          `there is no way to join called ${JSON.stringify(method.slice(0, 32))}; there are ${[...provers.keys()].join(", ")}`,
         );
       const nonce = await tokens.readNonce(request.nonce);
       const key = await verifyKeyProof(request.keyProof, { nonce: request.nonce, vmId });
@@ -106,20 +88,17 @@ export function createJoinDesk({ store, tokens, identities, log }: JoinDeskSetti
         ...maybe("address", address),
       };
       try {
+        const about = {
+          key,
+          address,
+          orgIs(orgId: string) {
+            known.orgId = orgId;
+          },
+        };
+        const claimIn = await prover.verify(request, about);
         const row = await store.transact(async (tx) => {
-          const token = await readJoinToken(tx, request.token ?? "", address);
-          known.orgId = token.orgId;
-          if (token.vmId !== null && token.vmId !== vmId)
-            throw new MigError("forbidden", `the enrolment token is for ${token.vmId}`);
+          const claim = await claimIn(tx);
           await useNonce(tx, nonce);
-          const claim: Claim = {
-            method,
-            instance: `vm:${vmId}`,
-            poolId: token.poolId,
-            orgId: token.orgId,
-            joinedBy: token.id,
-            spend: () => redeem(tx, token),
-          };
           const settled = await settle(tx, vmId, key, claim);
           await recordAct(tx, {
             ...act,
@@ -205,6 +184,9 @@ export function createJoinDesk({ store, tokens, identities, log }: JoinDeskSetti
       changedAtMs: nowMs,
       revokedAtMs: null,
     };
+    const twin = await findIdentity(tx, { instance: claim.instance });
+    if (twin !== undefined && twin.vmId !== vmId)
+      throw new MigError("conflict", `this machine has joined as ${twin.vmId}, and is no second VM`);
     if (found === undefined) {
       await claim.spend(tx);
       await insertIdentity(tx, row);
@@ -215,9 +197,10 @@ export function createJoinDesk({ store, tokens, identities, log }: JoinDeskSetti
     if (found.revokedAtMs !== null && found.joinedBy === claim.joinedBy)
       throw new MigError(
         "forbidden",
-        `the identity of ${vmId} was revoked; it joins again with another enrolment token only`,
+        `the identity of ${vmId} was revoked; nothing that it joined with is good any more`,
       );
-    const isOver = found.revokedAtMs !== null || state === "terminated" || state === "lost";
+    const isGone = claim.replaces?.(found) ?? false;
+    const isOver = isGone || found.revokedAtMs !== null || state === "terminated" || state === "lost";
     if (!isOver && found.keyThumbprint !== key.thumbprint)
       throw new MigError(
         "conflict",

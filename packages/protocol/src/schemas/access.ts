@@ -16,14 +16,34 @@ export const NonceAnswer = Type.Object({
 });
 
 export const JoinBody = Type.Object({
-  method: Type.String({ maxLength: 32, description: "token" }),
+  method: Type.String({ maxLength: 32, description: "token, gcp or aws" }),
   nonce: Jws,
   key_proof: Type.String({
     ...Jws,
     description: "JWS by the VM's key: typ mig-proof+jwt, its jwk, nonce and vm_id",
   }),
   vm_id: Id,
+  pool_id: Type.Optional(Id),
   token: Type.Optional(Type.String({ maxLength: 256, description: "mgj_…, of the method token" })),
+  gcp: Type.Optional(
+    Type.Object({ identity_token: Jws }, { description: "of the method gcp; see docs/operate/security.md" }),
+  ),
+  aws: Type.Optional(
+    Type.Object(
+      {
+        document: Type.String({ maxLength: 24_000, description: "PKCS #7 (rsa2048) in base64" }),
+        caller_identity: Type.Optional(
+          Type.Object({
+            url: Type.String({ maxLength: 200 }),
+            headers: Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 8_192 }), {
+              maxProperties: 10,
+            }),
+          }),
+        ),
+      },
+      { description: "of the method aws; see docs/operate/security.md" },
+    ),
+  ),
 });
 export const RenewBody = Type.Object({ nonce: Jws, key_proof: Jws });
 export const JoinAnswer = Type.Object({

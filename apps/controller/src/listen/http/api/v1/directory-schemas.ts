@@ -102,6 +102,11 @@ export const poolSchemas = schemasOf(
     leftover: orNull(text("remove or report: runners of VMs that are over")),
     app: orNull(text("the GitHub App, where it is not the organization's")),
     runner: orNull({ type: "object", description: "{version, sha256, download_url}" }),
+    join: orNull({
+      type: "object",
+      description:
+        "machines that join without an enrolment token: {gcp: {projects, zones, service_accounts, max_age}, aws: {accounts, regions, images, roles, max_age}}",
+    }),
   },
   [],
   {
@@ -118,6 +123,7 @@ export const poolSchemas = schemasOf(
     served_by: textOrNull,
     problem: textOrNull,
     runner: orNull({ type: "object" }),
+    join: orNull({ type: "object" }),
   },
 );
 

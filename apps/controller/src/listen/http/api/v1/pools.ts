@@ -1,3 +1,5 @@
+import { formatDurationMs } from "@mig/kit";
+import type { JoinPolicy } from "../../../../config/join-policy.ts";
 import type { DirectoryDesk, EntryOf } from "../../../../github/directory-desk.ts";
 import type { HttpParts } from "../../http-app.ts";
 import type { Routes } from "../../routes.ts";
@@ -37,6 +39,34 @@ function renderPool(entry: EntryOf<"pools">, directory: DirectoryDesk): object {
             sha256: pool.runner.sha256,
             download_url: pool.runner.downloadUrl ?? null,
           },
+    join: pool.join === undefined ? null : renderJoin(pool.join),
     ...timesOf(entry),
+  };
+}
+
+/** As it is written. */
+function renderJoin({ gcp, aws }: JoinPolicy): object {
+  return {
+    ...(gcp === undefined
+      ? {}
+      : {
+          gcp: {
+            projects: gcp.projects,
+            zones: gcp.zones,
+            service_accounts: gcp.serviceAccounts,
+            max_age: formatDurationMs(gcp.maxAgeMs),
+          },
+        }),
+    ...(aws === undefined
+      ? {}
+      : {
+          aws: {
+            accounts: aws.accounts,
+            regions: aws.regions,
+            images: aws.images,
+            roles: aws.roles,
+            max_age: formatDurationMs(aws.maxAgeMs),
+          },
+        }),
   };
 }
