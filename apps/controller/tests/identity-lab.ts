@@ -3,7 +3,8 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAppKey } from "@mig/sandbox";
-import { SignJWT } from "jose";
+import { calculateJwkThumbprint, SignJWT } from "jose";
+import { joinChallenge } from "../src/join/join-challenge.ts";
 import { startController, type TestController } from "./directory-lab.ts";
 import { call, type Reply } from "./open-test-listeners.ts";
 
@@ -45,6 +46,15 @@ export class Machine {
     return call(`${this.#url}/api/v1/join`, { json });
   }
 
+  /** With what a cloud signs over the challenge of this join. */
+  async joinBy(show: (challenge: string) => object | Promise<object>): Promise<Reply> {
+    const nonce = await this.nonce();
+    const thumbprint = await calculateJwkThumbprint(this.#jwk);
+    const shown = await show(joinChallenge(nonce, thumbprint));
+    const json = { nonce, key_proof: await this.prove(nonce), vm_id: this.vmId, ...shown };
+    return call(`${this.#url}/api/v1/join`, { json });
+  }
+
   async renew(vmId = this.vmId): Promise<Reply> {
     const nonce = await this.nonce();
     const json = { nonce, key_proof: await this.prove(nonce, vmId) };
@@ -70,10 +80,12 @@ export async function openIdentityLab(
     databaseUrl?: string;
     replicas?: number;
     flags?: string[];
+    /** Of pool-a: which machines join by what their cloud says. */
+    policy?: object;
     atEnd?: (stop: () => Promise<void>) => void;
   } = {},
 ): Promise<IdentityLab> {
-  const { replicas = 1, ...rest } = options;
+  const { replicas = 1, policy, ...rest } = options;
   const yaml = {
     github: { app_id: 7, private_key_file: writeAppKey() },
     orgs: [
@@ -81,7 +93,10 @@ export async function openIdentityLab(
       { id: "other", github: "https://github.com/other" },
     ],
     pools: [
-      { id: "pool-a", org_id: "acme", runner_url: "https://github.com/acme" },
+      {
+        ...{ id: "pool-a", org_id: "acme", runner_url: "https://github.com/acme" },
+        ...(policy === undefined ? {} : { join: policy }),
+      },
       { id: "pool-b", org_id: "other", runner_url: "https://github.com/other" },
     ],
   };

@@ -1,4 +1,6 @@
+export { type AwsRegion, type AwsRoleSession, createAwsRegion, startAwsSts } from "./cloud/aws-identity.ts";
 export { type AwsMetadata, type AwsMetadataOptions, startAwsMetadata } from "./cloud/aws-metadata.ts";
+export { type GcpIdentity, type GcpTokenChange, startGcpIdentity } from "./cloud/gcp-identity.ts";
 export { type GcpMetadata, type GcpMetadataOptions, startGcpMetadata } from "./cloud/gcp-metadata.ts";
 export type { MetadataFault, MetadataRequest, MetadataServer } from "./cloud/metadata-server.ts";
 export { freePort } from "./free-port.ts";

@@ -36,11 +36,20 @@ export function readAwsDocument(
       "forbidden",
       `no certificate of the region ${instance.region} is pinned here; add it to join.aws_certificates_file`,
     );
-  const signed = signedBytes(signer, content);
+  const signed = understand(() => signedBytes(signer, content));
   const signature = Buffer.from(signer.signature.buffer);
   if (!keys.some((key) => verify("sha256", signed, key, signature)))
     throw refusal("its signature is not that of its region");
   return instance;
+}
+
+/** The library throws plain errors, of many kinds, for what is not as it expects. */
+function understand<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof MigError ? error : refusal("it is not PKCS #7 in base64", error);
+  }
 }
 
 type Signer = SignedData["signerInfos"][number];
@@ -49,14 +58,11 @@ function parse(base64: string): { content: Buffer; signer: Signer } {
   const text = base64.replaceAll(/\s|-----(?:BEGIN|END) PKCS7-----/g, "");
   const der = Buffer.from(text, "base64");
   if (text === "" || der.length > documentBytesMax) throw refusal("it is empty or too large");
-  let signedData: SignedData;
-  try {
+  const signedData = understand(() => {
     const info = AsnConvert.parse(der, ContentInfo);
     if (info.contentType !== id_signedData) throw refusal("it is no SignedData");
-    signedData = AsnConvert.parse(info.content, SignedData);
-  } catch (error) {
-    throw error instanceof MigError ? error : refusal("it is not PKCS #7 in base64", error);
-  }
+    return AsnConvert.parse(info.content, SignedData);
+  });
   const { encapContentInfo, signerInfos, digestAlgorithms } = signedData;
   const [signer, ...others] = signerInfos;
   if (signer === undefined || others.length > 0) throw refusal("it has not one signer");
@@ -70,8 +76,8 @@ function parse(base64: string): { content: Buffer; signer: Signer } {
 }
 
 /** The attributes when there are any (RFC 5652 §5.4), and then they must name this content; else the content itself. */
-function signedBytes({ signedAttrs, signedAttrsRaw }: Signer, content: Buffer): Buffer {
-  if (signedAttrs === undefined || signedAttrs.length === 0 || signedAttrsRaw === undefined) return content;
+function signedBytes({ signedAttrs = [] }: Signer, content: Buffer): Buffer {
+  if (signedAttrs.length === 0) return content;
   const attribute = (oid: string): ArrayBuffer => {
     const found = signedAttrs.filter(({ attrType }) => attrType === oid);
     const value = found[0]?.attrValues[0];
@@ -86,10 +92,14 @@ function signedBytes({ signedAttrs, signedAttrsRaw }: Signer, content: Buffer): 
   // The type is in the attributes too, so that content of another kind cannot be passed off as this.
   if (!Buffer.from(attribute(contentTypeOid)).equals(dataOid))
     throw refusal("its content is of another type");
-  // They are signed as a SET, and sent under the tag [0].
-  const bytes = Buffer.from(signedAttrsRaw);
-  bytes[0] = 0x31;
-  return bytes;
+  // What is signed is their DER, as a SET; sent they are under another tag, and perhaps in another order.
+  const parts = signedAttrs.map((one) => Buffer.from(AsnConvert.serialize(one))).sort(Buffer.compare);
+  const set = Buffer.concat(parts);
+  return Buffer.concat([Buffer.from([0x31, ...derLength(set.length)]), set]);
+}
+
+function derLength(length: number): number[] {
+  return length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
 }
 
 /** id-data, 1.2.840.113549.1.7.1, in DER. */

@@ -72,9 +72,9 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
   const joins = joinMethodOf(settings) !== "none" || isBad("join.method") || isBad("join.token");
   if (!joins && !isGiven("pool_id")) problems.unshift(missing("pool_id"));
   must(
-    settings["join.method"] !== "token" || settings["controller.auth.type"] !== "none",
+    ["none", undefined].includes(settings["join.method"]) || settings["controller.auth.type"] !== "none",
     "join.method",
-    "token gives the VM a token that controller.auth.type none would not send: leave one of them out",
+    `${settings["join.method"]} gives the VM a token that controller.auth.type none would not send: leave one of them out`,
   );
   must(
     !joins || isGiven("controller.endpoint"),

@@ -171,7 +171,7 @@ describe("the settings", () => {
     ["controller: { grpc_endpoint: 'c:1' }\njoin: { method: token }", "controller.endpoint"],
     ["controller: { endpoint: 'http://c', auth: { type: none } }\njoin: { method: token }", "join.method"],
     ["controller: { endpoint: 'http://c' }\njoin: { method: none, token_path: /t }", "pool_id"],
-    ["join: { method: aws }", "join.method"],
+    ["join: { method: azure }", "join.method"],
     ["controller: { retry: { initial_backoff: 1m } }", "controller.retry.max_backoff"],
     ["github: { token_source: metadata }\nmetadata: { source: none }", "github.token_source"],
     ["github: { token_source: vault }", "github.token_source"],

@@ -9,6 +9,15 @@ export interface AwsMetadataOptions {
   readonly lifeCycle?: "on-demand" | "spot";
   /** More or other keys of the instance identity document. */
   readonly identity?: Readonly<Record<string, string>>;
+  /** Makes `rsa2048` of the identity document. */
+  readonly signDocument?: (document: string) => Promise<string>;
+  /** The instance's role, with its temporary credentials. */
+  readonly role?: {
+    readonly name: string;
+    readonly accessKeyId: string;
+    readonly secretKey: string;
+    readonly sessionToken: string;
+  };
 }
 
 export interface AwsMetadata extends MetadataServer {
@@ -51,6 +60,15 @@ export async function startAwsMetadata(options: AwsMetadataOptions = {}): Promis
     ...options.identity,
   };
 
+  const document = JSON.stringify(identity, null, 2);
+  const { role } = options;
+  if (role !== undefined) {
+    files.set("iam/security-credentials/", role.name);
+    const said = { AccessKeyId: role.accessKeyId, SecretAccessKey: role.secretKey, Token: role.sessionToken };
+    files.set(`iam/security-credentials/${role.name}`, JSON.stringify({ Code: "Success", ...said }));
+  }
+  const rsa2048 = await options.signDocument?.(document);
+
   const giveToken = (ttl: string | string[] | undefined, isForwarded: boolean): MetadataReply => {
     if (isForwarded) return { status: 403 };
     const seconds = typeof ttl === "string" && /^\d{1,6}$/.test(ttl) ? Number(ttl) : 0;
@@ -68,8 +86,8 @@ export async function startAwsMetadata(options: AwsMetadataOptions = {}): Promis
     const found = (body: string | Buffer | undefined): MetadataReply =>
       body === undefined ? { status: 404, body: "<h1>404 - Not Found</h1>" } : { status: 200, body };
     if (path === "/latest/user-data") return found(userData);
-    if (path === "/latest/dynamic/instance-identity/document")
-      return found(JSON.stringify(identity, null, 2));
+    if (path === "/latest/dynamic/instance-identity/document") return found(document);
+    if (path === "/latest/dynamic/instance-identity/rsa2048") return found(rsa2048);
     const name = /^\/latest\/meta-data\/(.*)$/.exec(path)?.[1];
     if (name === undefined) return found(undefined);
     const tag = /^tags\/instance(?:\/(.*))?$/.exec(name);

@@ -6,6 +6,8 @@ export interface GcpMetadataOptions {
   readonly projectAttributes?: Readonly<Record<string, string>>;
   /** Below `instance/`, for example `machine-type`. */
   readonly facts?: Readonly<Record<string, string>>;
+  /** Without it the instance has no service account, and no token is signed for it. */
+  readonly signIdentity?: (audience: string) => string;
 }
 
 export interface GcpMetadata extends MetadataServer {
@@ -77,6 +79,12 @@ export async function startGcpMetadata(options: GcpMetadataOptions = {}): Promis
     if (pathname === "/") return { status: 200, headers: ours, body: "computeMetadata/\n" };
     const path = decodeURIComponent(pathname.replace(/^\/computeMetadata\/v1\//, ""));
     if (path === pathname) return { status: 404, headers: ours };
+    if (path === "instance/service-accounts/default/identity") {
+      const audience = searchParams.get("audience") ?? "";
+      if (options.signIdentity === undefined) return { status: 404, headers: ours };
+      if (audience === "" || searchParams.get("format") !== "full") return { status: 400, headers: ours };
+      return { status: 200, headers: ours, body: options.signIdentity(audience) };
+    }
     let reply = look(path, searchParams);
     if (searchParams.get("wait_for_change") === "true") {
       const known = searchParams.get("last_etag") ?? etagOf(reply);

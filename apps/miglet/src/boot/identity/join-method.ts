@@ -1,7 +1,9 @@
 import type { Settings } from "../settings-table.ts";
 
+export type JoinMethod = NonNullable<Settings["join.method"]>;
+
 /** How this VM gets its token. One that was given to it (controller.auth) goes before one that it would ask for. */
-export function joinMethodOf(settings: Partial<Settings>): "none" | "token" {
+export function joinMethodOf(settings: Partial<Settings>): JoinMethod {
   const isGiven =
     settings["controller.auth.type"] === "none" ||
     settings["controller.auth.token"] !== undefined ||

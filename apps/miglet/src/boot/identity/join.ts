@@ -2,8 +2,9 @@ import { MigError } from "@mig/lifecycle";
 import { asObject, isId, readNumber, readText } from "@mig/protocol";
 import type { HttpClient } from "../../link/http-request.ts";
 import { pathSegment } from "../../link/path-segment.ts";
+import type { JoinMethod } from "./join-method.ts";
 import type { Belonging, VmKey } from "./key.ts";
-import { proveKey } from "./prove.ts";
+import { challengeOf, proveKey } from "./prove.ts";
 
 /** What the controller gives to a VM that it knows. */
 export interface Pass extends Belonging {
@@ -11,9 +12,16 @@ export interface Pass extends Belonging {
   readonly lifeMs: number;
 }
 
+/** What a VM shows beside its key to join, by one of the methods. */
+export interface Showing {
+  readonly method: Exclude<JoinMethod, "none">;
+  /** The part of the body; `challenge` is what a cloud signs for this one join. Throws MigError. */
+  show(challenge: string): Promise<object>;
+}
+
 export interface JoinCalls {
-  /** Uses the enrolment token up; asked again with the same key, it is the first answer again. */
-  join(enrolmentToken: string): Promise<Pass>;
+  /** Uses an enrolment token up; asked again with the same key, it is the first answer again. */
+  join(showing: Showing): Promise<Pass>;
   /** By proof of the key alone. */
   renew(): Promise<Pass>;
 }
@@ -35,8 +43,11 @@ export function createJoinCalls({ client, vmId, key, timeoutMs }: JoinCallSettin
     return { nonce, key_proof: proveKey(key, { nonce, vmId }) };
   };
   return {
-    join: async (token) =>
-      readPass(await post("/join", { method: "token", vm_id: vmId, token, ...(await prove()) }), vmId),
+    async join({ method, show }) {
+      const proof = await prove();
+      const shown = await show(challengeOf(key, proof.nonce));
+      return readPass(await post("/join", { method, vm_id: vmId, ...proof, ...shown }), vmId);
+    },
     renew: async () => readPass(await post(`/vms/${pathSegment(vmId)}/token`, await prove()), vmId),
   };
 }

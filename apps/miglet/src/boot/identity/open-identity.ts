@@ -67,11 +67,11 @@ export function bearerOf(settings: Partial<Settings>): () => Promise<string | un
 async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
   const { settings, log } = about;
   const { vm_id: vmId, "controller.endpoint": endpoint = "" } = settings;
-  const [{ openStoredIdentity }, { createJoinCalls }, { createEnrolmentReader }, { createObtainPass }] =
+  const [{ openStoredIdentity }, { createJoinCalls }, { createShowing }, { createObtainPass }] =
     await Promise.all([
       import("./key.ts"),
       import("./join.ts"),
-      import("./enrolment-token.ts"),
+      import("./showing.ts"),
       import("./obtain-pass.ts"),
     ]);
   const { createAccessToken } = await import("../../link/access-token.ts");
@@ -84,7 +84,7 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
     calls: createJoinCalls({ client, vmId, key: stored.key, timeoutMs: settings["controller.timeout"] }),
     hasJoined: () => belonging !== undefined,
     mayHaveJoined: stored.isOld,
-    enrolmentToken: createEnrolmentReader(settings),
+    showing: createShowing(settings),
     log,
   });
   const access = createAccessToken({

@@ -1,4 +1,4 @@
-import { sign } from "node:crypto";
+import { createHash, sign } from "node:crypto";
 import type { VmKey } from "./key.ts";
 
 /**
@@ -15,5 +15,16 @@ export function proveKey(
   const signature = sign("sha256", Buffer.from(signed), { key: privateKey, dsaEncoding: "ieee-p1363" });
   return `${signed}.${signature.toString("base64url")}`;
 }
+
+/**
+ * What a cloud signs for one join: the nonce and our key's thumbprint (RFC 7638), as the controller computes it
+ * (apps/controller/src/join/join-challenge.ts). Whoever passes the cloud's signature on has another key.
+ */
+export function challengeOf({ publicJwk: { crv, kty, x, y } }: VmKey, nonce: string): string {
+  const thumbprint = digest(JSON.stringify({ crv, kty, x, y }));
+  return `mig-join:${digest(`${nonce}.${thumbprint}`)}`;
+}
+
+const digest = (text: string): string => createHash("sha256").update(text).digest("base64url");
 
 const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
