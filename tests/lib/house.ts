@@ -48,6 +48,8 @@ export interface VmOptions {
   env?: Readonly<Record<string, string>>;
   /** Of a house that VMs join: this one instead of a new one. */
   joinToken?: string;
+  /** Of such a house: settings by which the VM joins, instead of an enrolment token. */
+  joinBy?: readonly string[];
   /** The authority that the agent trusts, in place of the house's. */
   caPath?: string;
 }
@@ -66,6 +68,8 @@ export interface HouseOptions {
   databaseUrl?: string;
   /** A controller that knows its callers, and VMs that join it with an enrolment token. */
   join?: boolean;
+  /** Of such a house: which machines pool-a takes by what their cloud says, and the controller's settings for it. */
+  clouds?: { readonly policy: object; readonly settings: object };
   /** The controller speaks TLS with an authority of its own, which this process and the agents trust. */
   tls?: boolean;
   /** Another agent than the one that tsc has built. */
@@ -92,11 +96,15 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     orgs: [{ id: "acme", github: `${github.webUrl}/acme` }],
     pools: [
       { org_id: "acme", ...reusing },
-      { id: "pool-a", org_id: "acme", ...pool, registration: "jit" },
+      {
+        ...{ id: "pool-a", org_id: "acme", ...pool, registration: "jit" },
+        ...(options.clouds === undefined ? {} : { join: options.clouds.policy }),
+      },
     ],
   };
   const config = {
     ...(options.join === true ? known : { pools: [reusing] }),
+    ...(options.clouds === undefined ? {} : { join: options.clouds.settings }),
     github: { api_url: github.url, app_id: String(github.appId), private_key_file: keyPath },
     default_pool: { ...pool, registration: "jit" },
   };
@@ -178,7 +186,8 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
       await installRunner(runnerDir, { timeFactor: 0.02, ...runner });
       const poolId = reuse ? "pool-reuse" : "pool-a";
       const belonging = [`pool_id: ${poolId}`, `org_id: acme`];
-      if (options.join === true) {
+      if (given.joinBy !== undefined) belonging.splice(0, 2, ...given.joinBy);
+      else if (options.join === true) {
         const tokenPath = join(home, "join-token");
         const token = given.joinToken ?? (await joinToken({ pool_id: poolId }));
         await writeFile(tokenPath, `${token}\n`, { mode: 0o600 });

@@ -141,7 +141,7 @@ export const settings = {
   },
   "join.aws_certificates_file": {
     kind: "path",
-    help: "PEM file with AWS's rsa2048 certificates, each after a line `# REGION`, beside those that are built in",
+    help: "PEM file with AWS's rsa2048 certificates, each after a line `# REGION`; VMs of other regions cannot join by the method aws",
   },
   "join.aws_sts_url": { kind: "url", help: "another address of AWS STS, where signed calls of VMs are sent" },
   heartbeat_interval: { kind: "duration", fallback: "15s", help: "how often agents report" },
