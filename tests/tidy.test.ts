@@ -21,6 +21,7 @@ const mayImport: Record<string, readonly string[]> = {
   "packages/kit": [],
   "packages/lifecycle": ["protocol"],
   "packages/sandbox": ["protocol", "lifecycle", "kit"],
+  "packages/api-client": [],
   "apps/controller": ["protocol", "lifecycle", "kit"],
   "apps/miglet": ["protocol", "lifecycle", "kit"],
   "apps/cli": ["protocol", "lifecycle", "kit", "sandbox"],
