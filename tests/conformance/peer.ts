@@ -179,6 +179,10 @@ export class Peer {
     return this.#house.vm(this.vmId);
   }
 
+  async command(id: string): Promise<Unknown> {
+    return (await this.#house.api("GET", `commands/${id}`)).body;
+  }
+
   async order(type: string, parameters: JsonObject = {}): Promise<Unknown> {
     return asObject(await this.#house.order(this.vmId, type, parameters)) ?? {};
   }

@@ -2,6 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { waitFor } from "@mig/kit";
 import type { VmEvent } from "@mig/protocol";
 import { expect } from "vitest";
+import type { Channel } from "../../apps/miglet/src/link/link.ts";
 import type { Peer, Stage } from "./peer.ts";
 
 /**
@@ -10,6 +11,8 @@ import type { Peer, Stage } from "./peer.ts";
  */
 export interface Scenario {
   name: string;
+  /** Channels that have no such thing. */
+  notOver?: readonly Channel[];
   play(stage: Stage, peer: Peer): Promise<void>;
 }
 
@@ -119,6 +122,27 @@ export const scenarios: readonly Scenario[] = [
       const again = await peer.next();
       expect(again.id).toBe(queued["id"]);
       expect(again.attempt).toBeGreaterThan(1);
+    },
+  },
+  {
+    name: "a result that was lost on its way is asked for by the next session, and by the one after it",
+    // Answers go by HTTP there, which says whether they arrived, and a session outlives its requests.
+    notOver: ["poll"],
+    async play(_stage, peer) {
+      const queued = await peer.order("set_log_level", { level: "debug" });
+      const { id } = await peer.next();
+      await peer.link.answer({ commandId: id, stage: "received", success: true });
+      for (let times = 0; times < 2; times += 1) {
+        await waitFor(
+          "it to be acknowledged",
+          async () => (await peer.command(id))["state"] === "acknowledged",
+        );
+        await peer.disconnect();
+        await peer.connect();
+        expect((await peer.next()).id).toBe(queued["id"]);
+      }
+      await peer.link.answer({ commandId: id, stage: "result", success: true });
+      await waitFor("its end", async () => (await peer.command(id))["state"] === "succeeded");
     },
   },
   {

@@ -11,16 +11,19 @@ export interface Proxy {
   swallow(...directions: Direction[]): void;
   /** New connections are forwarded again; those that lost bytes stay dead, as a stateful firewall would have it. */
   heal(): void;
+  /** Every connection ends, with a reset; new ones are taken. */
+  cut(): void;
   close(): Promise<void>;
 }
 
-export async function startProxy(target: number): Promise<Proxy> {
+/** `target`: a port, or whoever says for each connection which. */
+export async function startProxy(target: number | (() => number)): Promise<Proxy> {
   const sockets = new Set<Socket>();
   let swallowed: Direction[] = [];
   let opened = 0;
   const server = createServer((near) => {
     opened += 1;
-    const far = connect(target, "127.0.0.1");
+    const far = connect(typeof target === "number" ? target : target(), "127.0.0.1");
     const dead = new Set<Direction>();
     for (const [from, to, direction] of [
       [near, far, "up"],
@@ -47,6 +50,9 @@ export async function startProxy(target: number): Promise<Proxy> {
     },
     heal: () => {
       swallowed = [];
+    },
+    cut() {
+      for (const socket of sockets) socket.resetAndDestroy();
     },
     close: () =>
       new Promise((resolve) => {

@@ -40,6 +40,15 @@ export function expireCommands({ unit, vm, nowMs, rules }: FlowContext): void {
   }
 }
 
+/**
+ * Its session ended before it was acknowledged, or an agent polls that has not acknowledged it: what was on its way is
+ * lost, and goes again at once. From the third time on as after any attempt, or an agent whose acknowledgements do not
+ * arrive would use up all eight within a second.
+ */
+export function deliverAgain(command: Parameters<typeof move>[0], nowMs: number): void {
+  returnToQueue(command, nowMs, command.attempt < 3 ? nowMs : undefined);
+}
+
 /** One attempt has failed: pending again, not before 2ⁿ seconds, at most a minute. */
 export function returnToQueue(
   command: Parameters<typeof move>[0],

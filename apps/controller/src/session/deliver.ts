@@ -112,7 +112,7 @@ function pinOf(pool: Pool | undefined): JsonObject {
   };
 }
 
-function toMessage(command: CommandRow, extra: JsonObject): Command {
+export function toMessage(command: CommandRow, extra: JsonObject): Command {
   return {
     id: command.id,
     type: command.type,

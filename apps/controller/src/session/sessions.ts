@@ -2,12 +2,12 @@ import { isTerminal, MigError } from "@mig/lifecycle";
 import { type Command, type Connect, type GoAway, PRODUCT_VERSION, PROTOCOL_VERSION } from "@mig/protocol";
 import { sql } from "kysely";
 import { recognize } from "../boot/begin-life.ts";
-import { returnToQueue } from "../commands/expire.ts";
+import { deliverAgain } from "../commands/expire.ts";
 import { applyReport, hear } from "../heartbeat/apply-beat.ts";
 import { wantRunner } from "../runner/want-runner.ts";
-import type { VmRow } from "../store/rows.ts";
+import type { CommandRow, VmRow } from "../store/rows.ts";
 import { withUnit } from "../store/unit.ts";
-import type { Deliver } from "./deliver.ts";
+import { type Deliver, toMessage } from "./deliver.ts";
 import type { Channel, Poll, Session, Wire } from "./desk.ts";
 import { namesIn, type Parts } from "./parts.ts";
 import { PollSession } from "./poll-session.ts";
@@ -41,7 +41,7 @@ export function createSessions(
     connect: Connect,
     channel: Channel,
     lastSeen?: string,
-  ): Promise<{ vm: VmRow; ackedSeq: number; isWelcome: boolean }> {
+  ): Promise<{ vm: VmRow; ackedSeq: number; isWelcome: boolean; unanswered: Command[] }> {
     const { vmId } = connect;
     const scope = {
       vmIds: [vmId],
@@ -60,6 +60,7 @@ export function createSessions(
         log,
       );
       const { vm, nowMs } = context;
+      let unanswered: Command[] = [];
       // One that was written off, or an old life's, gets no session: it must not take the living one's place.
       const isWelcome = current && !isTerminal(vm.state);
       if (isWelcome) {
@@ -71,11 +72,12 @@ export function createSessions(
         if (connect.version !== "") vm.agentVersion = connect.version;
         applyReport(context, connect.migletState ?? assumedState(connect, channel, vm), false);
         for (const command of unit.openCommands(vmId)) {
-          if (command.state === "sent" && command.id !== lastSeen) returnToQueue(command, nowMs, nowMs);
+          if (command.state === "sent" && command.id !== lastSeen) deliverAgain(command, nowMs);
         }
+        unanswered = unansweredOf(unit.openCommands(vmId), vm);
         wantRunner(context);
       }
-      return { vm: { ...vm }, ackedSeq: cursor.ackedSeq, isWelcome };
+      return { vm: { ...vm }, ackedSeq: cursor.ackedSeq, isWelcome, unanswered };
     });
   }
 
@@ -94,7 +96,7 @@ export function createSessions(
 
   async function open(connect: Connect, channel: Channel, wire: Wire, lastSeen?: string): Promise<Session> {
     hearInMemory(connect.vmId);
-    const { vm, ackedSeq, isWelcome } = await enter(connect, channel, lastSeen);
+    const { vm, ackedSeq, isWelcome, unanswered } = await enter(connect, channel, lastSeen);
     const live = createLive(vm, channel, wire);
     if (isWelcome) registry.add(live);
     log.info(
@@ -115,8 +117,9 @@ export function createSessions(
         serverTimeMs: Date.now(),
       },
       ready() {
-        if (isWelcome) live.wake();
-        else live.end(lostIncarnation);
+        if (!isWelcome) return live.end(lostIncarnation);
+        for (const command of unanswered) wire.send({ kind: "command", command });
+        live.wake();
       },
       close() {
         if (!isOpen) return;
@@ -187,14 +190,17 @@ export function createSessions(
       ...(request.incarnation === undefined ? {} : { incarnation: request.incarnation }),
       ...(request.migletState === undefined ? {} : { migletState: request.migletState }),
     };
+    let asked: Command[] = [];
     if (session === undefined || !isSame) {
-      const { vm, isWelcome } = await enter(connect, "poll");
+      const { vm, isWelcome, unanswered } = await enter(connect, "poll");
       if (!isWelcome) throw lostError(vmId);
+      asked = unanswered;
       session = new PollSession(vm, request.incarnation);
       turn = session.takeTurn();
       registry.add(session);
       if (registry.get(vmId) === session) polls.set(vmId, session);
     }
+    if (asked.length > 0) return asked;
     return session.wait(deliver, turn, request.waitMs, AbortSignal.any([signal, parts.signal]));
   }
 
@@ -218,7 +224,7 @@ export function createSessions(
       hear(context);
       applyReport(context, request.migletState, context.vm.runnerState === "running");
       for (const command of unit.openCommands(session.vmId)) {
-        if (command.state === "sent") returnToQueue(command, unit.nowMs, unit.nowMs);
+        if (command.state === "sent") deliverAgain(command, unit.nowMs);
       }
       wantRunner(context);
       return true;
@@ -236,6 +242,15 @@ export function createSessions(
       }
     },
   };
+}
+
+/**
+ * What the agent has and has not answered. A result travels on a stream that tells nobody whether it arrived, so each
+ * session asks again: the agent answers out of its journal and does nothing twice. Agents from before MIG have none.
+ */
+function unansweredOf(open: readonly CommandRow[], { protocolVersion }: VmRow): Command[] {
+  if (protocolVersion === 0) return [];
+  return open.filter(({ state }) => state === "acknowledged").map((command) => toMessage(command, {}));
 }
 
 /**
