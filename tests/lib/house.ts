@@ -93,7 +93,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
   };
   const reusing = { id: "pool-reuse", ...pool, registration: "jit", reuse: true };
   const known = {
-    orgs: [{ id: "acme", github: `${github.webUrl}/acme` }],
+    orgs: [{ id: "acme", github: `${github.webUrl}/acme`, app: "default" }],
     pools: [
       { org_id: "acme", ...reusing },
       {

@@ -88,6 +88,15 @@ function readAnythingAsJson(app: FastifyInstance): void {
   });
 }
 
+/** A DELETE whose client says of each request that it is JSON has no body all the same; where one is needed, its schema says so. */
+function takeNothingForNoBody(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser("error", "error");
+  app.removeContentTypeParser("application/json");
+  app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) =>
+    body === "" ? done(null, undefined) : parse(request, body.toString(), done),
+  );
+}
+
 /** The HTTP API (DESIGN §8). A route decodes, authenticates, calls the desk and encodes; it decides nothing. */
 export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   const { log } = parts;
@@ -139,6 +148,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   // Answers are made by us and declared for OpenAPI; JSON.stringify keeps the keys that are not declared.
   app.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
   app.removeContentTypeParser("text/plain");
+  takeNothingForNoBody(app);
   if (parts.files !== undefined) readAnythingAsJson(app);
   app.setErrorHandler(answerError);
   app.addHook("onRequest", async (request, reply) => {
