@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { SlowFirst } from "./tests/lib/slow-first.ts";
 
 /** Tests import the packages' sources; programs that they spawn run what `tsc -b` has built. */
 export default defineConfig({
@@ -9,8 +10,9 @@ export default defineConfig({
     globalSetup: ["tests/lib/run-dir.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    // Most tests wait for processes and for time that must pass: three of them fill two cores.
-    maxWorkers: 3,
+    sequence: { sequencer: SlowFirst },
+    // Most tests wait for processes and for time that must pass: four of them fill two cores.
+    maxWorkers: 4,
     // Real processes on a shared machine: CI tries a failed test once more, and says so. A developer sees it at once.
     retry: process.env["CI"] === undefined ? 0 : 1,
   },

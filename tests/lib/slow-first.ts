@@ -1,0 +1,39 @@
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+/**
+ * Whoever takes longest begins first: begun last, it would run alone while the other workers have nothing left to do. On a
+ * fresh clone vitest knows no durations and goes by size, and these are small files that wait for processes.
+ */
+const slow = [
+  "apps/controller/tests/grants.test.ts",
+  "tests/limits.test.ts",
+  "tests/deploy-systemd.test.ts",
+  "tests/robustness/kill-in-each-state.test.ts",
+  "apps/miglet/tests/runner-scenarios.test.ts",
+  "apps/controller/tests/tls.test.ts",
+  "apps/controller/tests/ws-garbage.test.ts",
+  "apps/controller/tests/grants-faults.test.ts",
+  "tests/robustness/failover.test.ts",
+  "tests/robustness/kill-agent.test.ts",
+  "apps/controller/tests/desk.test.ts",
+  "tests/refresh-grant.test.ts",
+  "tests/robustness/grants-two-processes.test.ts",
+  "apps/miglet/tests/miglet.test.ts",
+  "apps/controller/tests/grants-crowd.test.ts",
+  "tests/conformance/conformance.test.ts",
+  "tests/jobs.test.ts",
+  "tests/orders.test.ts",
+  "tests/join.test.ts",
+  "tests/robustness/disk-full.test.ts",
+  "tests/story.test.ts",
+];
+
+export class SlowFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const at = slow.findIndex((path) => moduleId.endsWith(`/${path}`));
+      return at < 0 ? slow.length : at;
+    };
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
+  }
+}
