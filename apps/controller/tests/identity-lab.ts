@@ -70,10 +70,12 @@ export async function openIdentityLab(
     databaseUrl?: string;
     replicas?: number;
     flags?: string[];
+    /** More for the YAML file. */
+    yaml?: object;
     atEnd?: (stop: () => Promise<void>) => void;
   } = {},
 ): Promise<IdentityLab> {
-  const { replicas = 1, ...rest } = options;
+  const { replicas = 1, yaml: more = {}, ...rest } = options;
   const yaml = {
     github: { app_id: 7, private_key_file: writeAppKey() },
     orgs: [
@@ -84,6 +86,7 @@ export async function openIdentityLab(
       { id: "pool-a", org_id: "acme", runner_url: "https://github.com/acme" },
       { id: "pool-b", org_id: "other", runner_url: "https://github.com/other" },
     ],
+    ...more,
   };
   const controllers: TestController[] = [];
   for (let n = 0; n < replicas; n += 1) controllers.push(await startController(yaml, { flags: [], ...rest }));
