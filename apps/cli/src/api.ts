@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { asObject, readText, type Unknown } from "@mig/protocol";
+import type { TokenSource } from "./credential.ts";
 import { UsageError } from "./verb.ts";
 
 /** The controller was not reached, or refused. */
@@ -19,7 +19,8 @@ export interface Api {
 
 export interface ApiSettings {
   url: string;
-  token: string | undefined;
+  /** Asked before each call. */
+  token: TokenSource;
   signal: AbortSignal;
   timeoutMs?: number;
 }
@@ -36,6 +37,7 @@ export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings)
   const root = base.href.replace(/\/+$/, "");
   return {
     async call(method, path, body, headers = {}) {
+      const bearer = await token();
       let answer: Response;
       let text: string;
       try {
@@ -47,7 +49,7 @@ export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings)
           headers: {
             ...headers,
             accept: "application/json",
-            ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+            ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
             ...(body === undefined ? {} : { "content-type": "application/json" }),
           },
           ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -68,15 +70,6 @@ export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings)
       throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status);
     },
   };
-}
-
-export async function readToken(path: string): Promise<string> {
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new UsageError(`--token-file ${path} cannot be read (${error.code ?? "error"})`);
-  });
-  const token = text.trim();
-  if (!/^[!-~]{1,4096}$/.test(token)) throw new UsageError(`--token-file ${path} does not hold one token`);
-  return token;
 }
 
 function parse(text: string): unknown {

@@ -1,4 +1,5 @@
-import { type Api, openApi, readToken } from "./api.ts";
+import { type Api, openApi } from "./api.ts";
+import { type Credential, tokenSourceOf } from "./credential.ts";
 import { readProfiles } from "./profiles.ts";
 import { UsageError } from "./verb.ts";
 
@@ -19,7 +20,13 @@ export async function connect({ profile: name, url, tokenFile }: Target, signal:
     throw new UsageError(`there is no profile "${name}"; make it with: migctl login URL --profile ${name}`);
   const said = url ?? (process.env["MIG_URL"] || undefined);
   // The key of one controller is shown to no other.
-  const ownKey = said === undefined || said === profile?.url ? profile?.key : undefined;
-  const token = tokenFile === undefined ? process.env["MIG_API_KEY"] || ownKey : await readToken(tokenFile);
-  return openApi({ url: said ?? profile?.url ?? urlDefault, token, signal });
+  const own = said === undefined || said === profile?.url ? profile?.credential : undefined;
+  const key = process.env["MIG_API_KEY"] || undefined;
+  const credential: Credential | undefined =
+    tokenFile !== undefined ? { tokenFile } : key !== undefined ? { key } : own;
+  return openApi({
+    url: said ?? profile?.url ?? urlDefault,
+    token: tokenSourceOf(credential, signal),
+    signal,
+  });
 }

@@ -50,6 +50,7 @@ export async function runController(
           poolOf: github.directory.poolOf,
           pools: () => github.directory.shot().pools.map((entry) => entry.config),
           joinConfig: config.join,
+          oidcConfig: config.oidc,
           log,
           signal: end.signal,
         });

@@ -82,10 +82,12 @@ export async function openIdentityLab(
     flags?: string[];
     /** Of pool-a: which machines join by what their cloud says. */
     policy?: object;
+    /** More for the YAML file. */
+    yaml?: object;
     atEnd?: (stop: () => Promise<void>) => void;
   } = {},
 ): Promise<IdentityLab> {
-  const { replicas = 1, policy, ...rest } = options;
+  const { replicas = 1, policy, yaml: more = {}, ...rest } = options;
   const yaml = {
     github: { app_id: 7, private_key_file: writeAppKey() },
     orgs: [
@@ -99,6 +101,7 @@ export async function openIdentityLab(
       },
       { id: "pool-b", org_id: "other", runner_url: "https://github.com/other" },
     ],
+    ...more,
   };
   const controllers: TestController[] = [];
   for (let n = 0; n < replicas; n += 1) controllers.push(await startController(yaml, { flags: [], ...rest }));

@@ -32,6 +32,12 @@ export type {
   TaskResult,
 } from "./github/types.ts";
 export { type GoAgent, type GoAgentOptions, startGoAgent } from "./go-agent/go-agent.ts";
+export {
+  type IssuerKey,
+  type OidcIssuer,
+  startOidcIssuer,
+  type TokenOptions,
+} from "./identity/oidc-issuer.ts";
 export { type InstalledRunner, installRunner, type RunnerOptions } from "./runner/install-runner.ts";
 export {
   type JobOverrides,

@@ -15,18 +15,25 @@ const groups = new Set(
   }),
 );
 /** What is no setting but a list of entries or an entry; config.ts reads them. */
-const lists = ["github.apps", "orgs", "pools", "default_pool"] as const;
+const lists = ["github.apps", "oidc.roles", "orgs", "pools", "default_pool"] as const;
 
 export interface ConfigFile {
   values: Map<SettingName, Written>;
   apps: unknown;
+  oidcRoles: unknown;
   orgs: unknown;
   pools: unknown;
   defaultPool: unknown;
   fileName: string;
 }
 
-export const nothingListed = { apps: undefined, orgs: undefined, pools: undefined, defaultPool: undefined };
+export const nothingListed = {
+  apps: undefined,
+  oidcRoles: undefined,
+  orgs: undefined,
+  pools: undefined,
+  defaultPool: undefined,
+};
 
 /** The settings that a YAML file holds. Whatever is wrong with it goes to `problems`; what can be read is read. */
 export function readConfigFile(file: Written, problems: Problem[]): ConfigFile {
@@ -39,6 +46,7 @@ export function readConfigFile(file: Written, problems: Problem[]): ConfigFile {
       const name = prefix + key;
       const source = `${fileName}: ${name}`;
       if (name === "github.apps") read.apps = value;
+      else if (name === "oidc.roles") read.oidcRoles = value;
       else if (name === "orgs") read.orgs = value;
       else if (name === "pools") read.pools = value;
       else if (name === "default_pool") read.defaultPool = value;

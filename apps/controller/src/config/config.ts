@@ -5,6 +5,7 @@ import { readDirectory } from "./directory.ts";
 import type { Invocation, Problem } from "./env.ts";
 import { type GitHubConfig, readGitHub } from "./github.ts";
 import { type JoinConfig, readJoin } from "./join.ts";
+import { type OidcConfig, readOidc } from "./oidc.ts";
 import type { OrgConfig } from "./orgs.ts";
 import type { PoolConfig } from "./pools.ts";
 import { Secret } from "./secret.ts";
@@ -62,6 +63,8 @@ export interface Config {
   connectionsMax: number;
   limits: LimitsConfig;
   join: JoinConfig;
+  /** Undefined: operators have API keys only. */
+  oidc: OidcConfig | undefined;
   log: { level: LogLevel; format: "json" | "text" };
 }
 
@@ -116,6 +119,7 @@ export function buildConfig(invocation: Invocation): Outcome {
     connectionTimeoutMs: values.durationMs("connection_timeout", { minMs: 50 }),
     connectionsMax: values.count("connections_max") ?? 1,
     join: readJoin(values),
+    oidc: readOidc(values, invocation),
     limits: {
       connections: values.count("limits.connections_per_second") ?? 1,
       vm: values.count("limits.vm_per_second") ?? 1,

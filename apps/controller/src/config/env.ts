@@ -23,8 +23,9 @@ export interface Invocation {
   action: Action;
   json: boolean;
   values: Map<SettingName, Written>;
-  /** The YAML file's `github.apps`, `orgs`, `pools` and `default_pool`, unread. */
+  /** The YAML file's `github.apps`, `oidc.roles`, `orgs`, `pools` and `default_pool`, unread. */
   apps: unknown;
+  oidcRoles: unknown;
   orgs: unknown;
   pools: unknown;
   defaultPool: unknown;
@@ -55,6 +56,7 @@ export function readInvocation(
     json: line.json,
     values: new Map([...file.values, ...readVariables(env), ...line.values]),
     apps: file.apps,
+    oidcRoles: file.oidcRoles,
     orgs: file.orgs,
     pools: file.pools,
     defaultPool: file.defaultPool,

@@ -144,6 +144,22 @@ export const settings = {
     help: "PEM file with AWS's rsa2048 certificates, each after a line `# REGION`; VMs of other regions cannot join by the method aws",
   },
   "join.aws_sts_url": { kind: "url", help: "another address of AWS STS, where signed calls of VMs are sent" },
+  "oidc.issuer": {
+    kind: "text",
+    help: "OpenID provider whose tokens operators may bring in place of an API key, exactly as it names itself",
+  },
+  "oidc.audience": { kind: "text", help: "whom its tokens are for: the client id that MIG has there" },
+  "oidc.jwks_url": { kind: "url", help: "where its keys are; default: what its discovery document says" },
+  "oidc.claim": {
+    kind: "text",
+    fallback: "groups",
+    help: "the claim that oidc.roles (a list in the file) gives roles by; a path as realm_access.roles, too",
+  },
+  "oidc.max_token_age": {
+    kind: "duration",
+    fallback: "12h",
+    help: "a token that was issued longer ago is refused, whatever its own expiry",
+  },
   heartbeat_interval: { kind: "duration", fallback: "15s", help: "how often agents report" },
   unreachable_after: { kind: "duration", fallback: "45s", help: "silence after which a VM is unreachable" },
   lost_after: { kind: "duration", fallback: "2m", help: "silence after which a VM is written off" },

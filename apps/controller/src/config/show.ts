@@ -1,6 +1,7 @@
 import { REDACTED } from "@mig/kit";
 import { appKeys } from "./apps.ts";
 import type { Problem } from "./env.ts";
+import { oidcRoleKeys } from "./oidc.ts";
 import { orgKeys } from "./orgs.ts";
 import { poolKeys } from "./pools.ts";
 import { describe, flagOf, settingNames, variableOf } from "./settings.ts";
@@ -26,6 +27,7 @@ A flag wins over its variable, that over the YAML file, that over the default.
   --config FILE
       YAML file; github.api_url is written "github: { api_url: … }". It also holds lists [MIG_CONFIG]:
       github: { apps: [] }    ${appKeys.join(", ")}
+      oidc: { roles: [] }     ${oidcRoleKeys.join(", ")}
       orgs: []                ${orgKeys.join(", ")}
       pools: [], default_pool: {}
           ${poolKeys.join(", ")}

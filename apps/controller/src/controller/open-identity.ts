@@ -1,8 +1,10 @@
 import { type Log, pause } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import type { JoinConfig } from "../config/join.ts";
+import type { OidcConfig } from "../config/oidc.ts";
 import type { PoolConfig } from "../config/pools.ts";
 import { ApiKeys } from "../identity/api-keys.ts";
+import { OidcOperators } from "../identity/oidc.ts";
 import { SigningKeys } from "../identity/signing-keys.ts";
 import { VmIdentities } from "../identity/vm-identities.ts";
 import { VmTokens } from "../identity/vm-token.ts";
@@ -20,6 +22,7 @@ export interface OpenIdentitySettings {
   readonly poolOf: (poolId: string) => { orgId: string } | undefined;
   readonly pools: () => readonly PoolConfig[];
   readonly joinConfig: JoinConfig;
+  readonly oidcConfig: OidcConfig | undefined;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -35,7 +38,7 @@ const refreshKeysMs = 60_000;
 
 /** Who is who: keys of operators, identities of VMs, and the keys that sign their tokens. */
 export async function openIdentity(settings: OpenIdentitySettings): Promise<OpenIdentity> {
-  const { store, sealer, registry, log, signal } = settings;
+  const { store, sealer, registry, oidcConfig, log, signal } = settings;
   const signingKeys = await SigningKeys.open({ store, sealer });
   const vmTokens = new VmTokens(signingKeys);
   const identities = new VmIdentities({
@@ -52,6 +55,7 @@ export async function openIdentity(settings: OpenIdentitySettings): Promise<Open
   const access: Access = {
     store,
     apiKeys: new ApiKeys(store),
+    ...(oidcConfig === undefined ? {} : { oidc: new OidcOperators(oidcConfig) }),
     signingKeys,
     vmTokens,
     identities,

@@ -31,7 +31,7 @@ export const vmTokenMs = 15 * 60_000;
 const nonceMs = 60_000;
 const issuer = "mig-controller";
 const audience = "mig-agent";
-const tokenType = "vm+jwt";
+export const vmTokenType = "vm+jwt";
 const nonceType = "mig-nonce+jwt";
 const proofType = "mig-proof+jwt";
 /** Clocks of replicas. A VM's own clock is never asked. */
@@ -55,7 +55,7 @@ export class VmTokens {
       cnf: { jkt: claims.keyThumbprint },
       jti: randomBytes(9).toString("base64url"),
     })
-      .setProtectedHeader({ alg: "ES256", typ: tokenType, kid })
+      .setProtectedHeader({ alg: "ES256", typ: vmTokenType, kid })
       .setIssuer(issuer)
       .setAudience(audience)
       .setSubject(claims.vmId)
@@ -67,7 +67,7 @@ export class VmTokens {
 
   /** Throws `unauthenticated`. Whether the identity still stands is for the caller to ask. */
   async verify(text: string): Promise<VmToken> {
-    const { payload } = await this.#verify(text, tokenType, "the VM's token");
+    const { payload } = await this.#verify(text, vmTokenType, "the VM's token");
     const { sub, org, pool, ep, cnf, exp } = payload as Record<string, unknown>;
     const jkt = typeof cnf === "object" && cnf !== null && "jkt" in cnf ? cnf.jkt : undefined;
     if (

@@ -1,4 +1,5 @@
 import type { ApiKeys } from "../identity/api-keys.ts";
+import type { OidcOperators } from "../identity/oidc.ts";
 import type { SigningKeys } from "../identity/signing-keys.ts";
 import type { VmIdentities } from "../identity/vm-identities.ts";
 import type { VmTokens } from "../identity/vm-token.ts";
@@ -9,6 +10,8 @@ import type { Store } from "../store/open-store.ts";
 export interface Access {
   readonly store: Store;
   readonly apiKeys: ApiKeys;
+  /** Undefined: no OpenID provider is set up. */
+  readonly oidc?: OidcOperators;
   readonly signingKeys: SigningKeys;
   readonly vmTokens: VmTokens;
   readonly identities: VmIdentities;

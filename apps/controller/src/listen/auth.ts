@@ -9,6 +9,7 @@ import {
 import type { FastifyRequest } from "fastify";
 import type { Config, LimitsConfig } from "../config/config.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
+import { type OidcOperators, saysVmToken } from "../identity/oidc.ts";
 import type { VmIdentities } from "../identity/vm-identities.ts";
 import type { VmTokens } from "../identity/vm-token.ts";
 import { createLimiter, type Limiter } from "./limiter.ts";
@@ -36,6 +37,7 @@ export interface GateSettings {
   /** Undefined in sample mode, which knows nobody. */
   readonly identity?: {
     readonly apiKeys: ApiKeys;
+    readonly oidc?: OidcOperators;
     readonly vmTokens: VmTokens;
     readonly identities: VmIdentities;
   };
@@ -72,7 +74,7 @@ export function createGate({ isOpen, limits, tokens, identity }: GateSettings): 
     limiter: createLimiter(limits),
     async identify(authorization) {
       if (isOpen) return { who: "anybody" };
-      const text = /^bearer ([^\s]{1,4096})$/i.exec(authorization ?? "")?.[1];
+      const text = /^bearer ([^\s]{1,8192})$/i.exec(authorization ?? "")?.[1];
       if (text === undefined)
         throw new MigError("unauthenticated", "send the header authorization: Bearer TOKEN");
       // Both are compared always, so that the time does not tell which one was nearly right.
@@ -86,7 +88,11 @@ export function createGate({ isOpen, limits, tokens, identity }: GateSettings): 
         const name = `${key.name} (${key.id})`;
         return { who: { party: key.role, name, ...(key.orgs === null ? {} : { orgs: key.orgs }) } };
       }
-      if (text.split(".").length === 3) return identifyVm(text);
+      if (text.split(".").length === 3) {
+        if (identity?.oidc === undefined || saysVmToken(text)) return identifyVm(text);
+        const { role, untilMs, ...person } = await identity.oidc.find(text);
+        return { who: { party: role, ...person }, untilMs };
+      }
       throw unknown();
     },
   };
