@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAppKey } from "@mig/sandbox";
 import { SignJWT } from "jose";
+import type { IdentityTimes } from "../src/controller/open-identity.ts";
 import { startController, type TestController } from "./directory-lab.ts";
 import { call, type Reply } from "./open-test-listeners.ts";
 
@@ -71,6 +72,7 @@ export async function openIdentityLab(
     replicas?: number;
     flags?: string[];
     atEnd?: (stop: () => Promise<void>) => void;
+    times?: IdentityTimes;
   } = {},
 ): Promise<IdentityLab> {
   const { replicas = 1, ...rest } = options;

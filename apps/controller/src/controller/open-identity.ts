@@ -3,7 +3,7 @@ import { MigError } from "@mig/lifecycle";
 import type { JoinConfig } from "../config/join.ts";
 import type { PoolConfig } from "../config/pools.ts";
 import { ApiKeys } from "../identity/api-keys.ts";
-import { SigningKeys } from "../identity/signing-keys.ts";
+import { type KeyTimes, keyTimes, SigningKeys } from "../identity/signing-keys.ts";
 import { VmIdentities } from "../identity/vm-identities.ts";
 import { VmTokens } from "../identity/vm-token.ts";
 import { createJoinDesk } from "../join/join-desk.ts";
@@ -12,6 +12,15 @@ import type { Access } from "../listen/access.ts";
 import type { Sealer } from "../secrets/sealer.ts";
 import type { Registry } from "../session/registry.ts";
 import type { Store } from "../store/open-store.ts";
+
+/** Days and minutes in the field; a test has seconds. */
+export interface IdentityTimes {
+  readonly keys: KeyTimes;
+  /** How often the keys are looked at. A new one is published ten minutes before it signs. */
+  readonly refreshKeysMs: number;
+}
+
+export const identityTimes: IdentityTimes = { keys: keyTimes, refreshKeysMs: 60_000 };
 
 export interface OpenIdentitySettings {
   readonly store: Store;
@@ -22,6 +31,7 @@ export interface OpenIdentitySettings {
   readonly joinConfig: JoinConfig;
   readonly log: Log;
   readonly signal: AbortSignal;
+  readonly times?: IdentityTimes;
 }
 
 export interface OpenIdentity {
@@ -30,13 +40,10 @@ export interface OpenIdentity {
   close(): Promise<void>;
 }
 
-/** A new signing key is published ten minutes before it signs. */
-const refreshKeysMs = 60_000;
-
 /** Who is who: keys of operators, identities of VMs, and the keys that sign their tokens. */
 export async function openIdentity(settings: OpenIdentitySettings): Promise<OpenIdentity> {
-  const { store, sealer, registry, log, signal } = settings;
-  const signingKeys = await SigningKeys.open({ store, sealer });
+  const { store, sealer, registry, log, signal, times = identityTimes } = settings;
+  const signingKeys = await SigningKeys.open({ store, sealer, times: times.keys });
   const vmTokens = new VmTokens(signingKeys);
   const identities = new VmIdentities({
     store,
@@ -66,7 +73,7 @@ export async function openIdentity(settings: OpenIdentitySettings): Promise<Open
       return orgId;
     },
   };
-  const watch = keepKeys(signingKeys, log, signal);
+  const watch = keepKeys(signingKeys, times.refreshKeysMs, log, signal);
   return {
     access,
     async close() {
@@ -75,9 +82,9 @@ export async function openIdentity(settings: OpenIdentitySettings): Promise<Open
   };
 }
 
-async function keepKeys(keys: SigningKeys, log: Log, signal: AbortSignal): Promise<void> {
+async function keepKeys(keys: SigningKeys, everyMs: number, log: Log, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    await pause(refreshKeysMs, signal);
+    await pause(everyMs, signal);
     if (signal.aborted) return;
     await keys
       .refresh()
