@@ -2,7 +2,7 @@ import type { Log } from "@mig/kit";
 import { assertLimits, maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { Config } from "./config/config.ts";
 import { openGithub } from "./controller/open-github.ts";
-import { openIdentity } from "./controller/open-identity.ts";
+import { type IdentityTimes, openIdentity } from "./controller/open-identity.ts";
 import type { Access } from "./listen/access.ts";
 import type { HttpDesk } from "./listen/http/http-app.ts";
 import { type Listeners, startListeners } from "./listen/listeners.ts";
@@ -21,6 +21,7 @@ export async function runController(
   log: Log,
   signal: AbortSignal,
   tell: (text: string) => void = (text) => void process.stderr.write(text),
+  times?: IdentityTimes,
 ): Promise<number> {
   assertLimits();
   const end = new AbortController();
@@ -53,6 +54,7 @@ export async function runController(
           oidcConfig: config.oidc,
           log,
           signal: end.signal,
+          ...maybe("times", times),
         });
   if (identity !== undefined && config.mode === "normal" && config.tokens?.operator === undefined)
     await showFirstKey(identity.access, tell);

@@ -1,4 +1,5 @@
 import { type IncomingHttpHeaders, request } from "node:http";
+import { request as requestTls } from "node:https";
 import { waitFor } from "@mig/kit";
 
 export interface SseEvent {
@@ -21,9 +22,12 @@ export interface DialledSse extends AsyncDisposable {
 }
 
 /** GET of an event stream with nothing of an agent in it. */
-export function dialSse(url: string, headers: Record<string, string> = {}): Promise<DialledSse> {
+export function dialSse(url: string, headers: Record<string, string> = {}, ca?: string): Promise<DialledSse> {
   return new Promise((resolve, reject) => {
-    const call = request(url, { headers, agent: false });
+    const call =
+      ca === undefined
+        ? request(url, { headers, agent: false })
+        : requestTls(url, { headers, agent: false, ca });
     call.on("error", reject);
     call.on("response", (message) => {
       let text = "";

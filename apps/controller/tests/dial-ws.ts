@@ -16,9 +16,16 @@ export interface DialledWs extends AsyncDisposable {
 /** A WebSocket client with nothing of an agent in it. `isSeed`: without our subprotocol, as seed 003 dials. */
 export async function dialWs(
   url: string,
-  { isSeed = false, headers = {} }: { isSeed?: boolean; headers?: Record<string, string> } = {},
+  {
+    isSeed = false,
+    headers = {},
+    ca,
+  }: { isSeed?: boolean; headers?: Record<string, string>; ca?: string } = {},
 ): Promise<DialledWs> {
-  const socket = new WebSocket(url.replace(/^http/, "ws"), isSeed ? [] : ["mig.v1"], { headers });
+  const socket = new WebSocket(url.replace(/^http/, "ws"), isSeed ? [] : ["mig.v1"], {
+    headers,
+    ...(ca === undefined ? {} : { ca }),
+  });
   const heard: JsonObject[] = [];
   const returned = new Set<JsonObject>();
   socket.on("message", (data: Buffer) => void heard.push(JSON.parse(data.toString()) as JsonObject));

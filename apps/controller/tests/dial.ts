@@ -31,7 +31,11 @@ export function dial(
   headers: Record<string, string> = {},
   channel = credentials.createInsecure(),
 ): Dialled {
-  const client = new Client(`127.0.0.1:${port}`, channel, { "grpc.enable_channelz": 0 });
+  const client = new Client(`127.0.0.1:${port}`, channel, {
+    "grpc.enable_channelz": 0,
+    // A connection of its own, as each agent has: the library would share one among all clients of a process.
+    "grpc.use_local_subchannel_pool": 1,
+  });
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
   const { path, requestSerialize, responseDeserialize } = commandService.streamCommands;

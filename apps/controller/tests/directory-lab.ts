@@ -7,6 +7,7 @@ import { onTestFinished } from "vitest";
 import { buildConfig } from "../src/config/config.ts";
 import { readInvocation } from "../src/config/env.ts";
 import { showProblems } from "../src/config/show.ts";
+import type { IdentityTimes } from "../src/controller/open-identity.ts";
 import { runController } from "../src/controller.ts";
 import { call, type Reply } from "./open-test-listeners.ts";
 import { furnish } from "./pglite-template.ts";
@@ -26,12 +27,14 @@ export interface ControllerOptions {
   databaseUrl?: string;
   /** When it is stopped; default: at the end of the test. */
   atEnd?(stop: () => Promise<void>): void;
+  /** Signing keys that rotate in seconds. */
+  times?: IdentityTimes;
 }
 
 /** A whole controller in this process, on free ports, with a YAML file. Stopped at the end of the test. */
 export async function startController(
   yaml: object,
-  { flags = ["--dev"], databaseUrl, atEnd = onTestFinished }: ControllerOptions = {},
+  { flags = ["--dev"], databaseUrl, atEnd = onTestFinished, times }: ControllerOptions = {},
 ): Promise<TestController> {
   const dir = await mkdtemp(join(tmpdir(), "mig-directory-"));
   if (databaseUrl === undefined) await furnish(join(dir, "data"));
@@ -57,11 +60,10 @@ export async function startController(
   const told: string[] = [];
   const stop = new AbortController();
   let failure: unknown;
-  const run = runController(outcome.config, log, stop.signal, (text) => void told.push(text)).catch(
-    (error: unknown) => {
-      failure = error;
-    },
-  );
+  const tell = (text: string): void => void told.push(text);
+  const run = runController(outcome.config, log, stop.signal, tell, times).catch((error: unknown) => {
+    failure = error;
+  });
   const end = async (): Promise<void> => {
     stop.abort();
     await run;

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAppKey } from "@mig/sandbox";
 import { calculateJwkThumbprint, SignJWT } from "jose";
+import type { IdentityTimes } from "../src/controller/open-identity.ts";
 import { joinChallenge } from "../src/join/join-challenge.ts";
 import { startController, type TestController } from "./directory-lab.ts";
 import { call, type Reply } from "./open-test-listeners.ts";
@@ -85,6 +86,7 @@ export async function openIdentityLab(
     /** More for the YAML file. */
     yaml?: object;
     atEnd?: (stop: () => Promise<void>) => void;
+    times?: IdentityTimes;
   } = {},
 ): Promise<IdentityLab> {
   const { replicas = 1, policy, yaml: more = {}, ...rest } = options;

@@ -5,6 +5,8 @@ import { waitFor } from "@mig/kit";
 import { createTestCa } from "@mig/sandbox";
 import { afterEach, describe, expect, test } from "vitest";
 import { dial } from "./dial.ts";
+import { dialSse } from "./dial-sse.ts";
+import { dialWs } from "./dial-ws.ts";
 import { talk } from "./open-test-listeners.ts";
 import { get, openTlsLab, shake, type TlsLab, type TlsLabSettings } from "./tls-lab.ts";
 
@@ -190,19 +192,31 @@ describe("a renewed certificate", () => {
   const says = (lines: TlsLab["lines"], sentence: string) =>
     waitFor(sentence, () => lines.find(({ msg }) => msg === sentence));
 
-  test("is served to new connections; those that are open stay", async () => {
-    const { ca, listeners, lines, put } = await open();
+  test("is served to new connections; those that are open stay, whatever they carry", async () => {
+    const { ca, listeners, lines, put } = await open({ flags: ["--connection-timeout", "400ms"] });
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     const before = await get(listeners.port, "/health", { ca: ca.caPem, agent });
     await using stream = grpcTo(listeners.port, ca.caPem);
     stream.connect("vm-1");
     await stream.next("connect_ack");
+    const vms = `https://127.0.0.1:${listeners.port}/api/v1/vms`;
+    await using socket = await dialWs(`${vms}/vm-2/commands/ws`, { ca: ca.caPem });
+    socket.connect("vm-2");
+    await socket.next("connect_ack");
+    await using events = await dialSse(`${vms}/vm-3/commands/stream?protocol_version=1`, {}, ca.caPem);
+    await events.next("connect_ack");
     await put(await ca.issue({ hosts: ["127.0.0.1", "localhost"], commonName: "second", days: 30 }));
     await says(lines, renewed);
     const kept = await get(listeners.port, "/health", { ca: ca.caPem, agent });
     expect([kept.shown, kept.localPort]).toEqual(["first", before.localPort]);
+    // Each of the streams still carries something, and none was opened again.
     stream.beat("vm-1");
-    expect(await stream.isOpenAfterMs(100)).toBe(true);
+    await stream.next("heartbeat_ack");
+    socket.say({ kind: "heartbeat", miglet_state: "idle" });
+    await socket.next("heartbeat_ack");
+    const seen = events.text().length;
+    await waitFor("the events to go on", () => events.text().length > seen);
+    expect(await stream.isOpenAfterMs(0)).toBe(true);
     for (const port of [listeners.port, listeners.grpcPort]) {
       expect((await get(port, "/health", { ca: ca.caPem })).shown).toBe("second");
     }

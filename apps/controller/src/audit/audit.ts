@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import type { Store, Tx } from "../store/open-store.ts";
-import { type Act, firstHash, type Link, link } from "./chain.ts";
+import { type Act, firstHash, type Head, type Link, link } from "./chain.ts";
 
 /**
  * Writes acts into the transaction that does them: what cannot be audited is not done. The head of the chain is held
@@ -61,18 +61,24 @@ export async function listAudit(store: Store, filter: AuditFilter): Promise<Audi
   });
 }
 
-/** One chain from its beginning, and where it was said to end. */
-export async function readChain(
+/** Where the chain of an organization ends now. */
+export async function readHead(store: Store, orgId: string): Promise<Head> {
+  return store.transact(async (tx) => {
+    const { rows } = await sql<Head>`select seq::float8 as seq, hash
+      from audit_heads where org_id = ${orgId}`.execute(tx);
+    return rows[0] ?? { seq: 0, hash: firstHash };
+  });
+}
+
+/** A page of one chain: after one number, and up to another, in order. */
+export async function readLinks(
   store: Store,
   orgId: string,
-  after: number,
-  limit: number,
-): Promise<{ links: Link[]; head: { seq: number; hash: string } }> {
+  { after, upTo, limit }: { after: number; upTo: number; limit: number },
+): Promise<Link[]> {
   return store.transact(async (tx) => {
-    const { rows: heads } = await sql<{ seq: number; hash: string }>`select seq::float8 as seq, hash
-      from audit_heads where org_id = ${orgId}`.execute(tx);
     const { rows } = await sql<Link>`select org_id as "orgId", seq::float8 as seq, entry, hash from audit
-      where org_id = ${orgId} and seq > ${after} order by seq limit ${limit}`.execute(tx);
-    return { links: rows, head: heads[0] ?? { seq: 0, hash: firstHash } };
+      where org_id = ${orgId} and seq > ${after} and seq <= ${upTo} order by seq limit ${limit}`.execute(tx);
+    return rows;
   });
 }

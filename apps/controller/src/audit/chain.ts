@@ -22,6 +22,12 @@ export interface Act {
 
 export const firstHash = "0".repeat(64);
 
+/** Where a chain was said to end. */
+export interface Head {
+  readonly seq: number;
+  readonly hash: string;
+}
+
 export interface Link {
   readonly orgId: string;
   readonly seq: number;
@@ -51,18 +57,39 @@ export function hashOf(before: string, entry: string): string {
   return createHash("sha256").update(before).update("\n").update(entry).digest("hex");
 }
 
-/** The first thing that is wrong with a chain from its beginning, or undefined. */
-export function findBreak(links: Iterable<Link>, head?: { seq: number; hash: string }): string | undefined {
-  let before = firstHash;
-  let seq = 0;
-  for (const { seq: found, entry, hash } of links) {
-    seq += 1;
-    if (found !== seq) return `entry ${seq} is missing: the next one is ${found}`;
-    if (hashOf(before, entry) !== hash)
-      return `entry ${seq} is not what was written, or what stood before it is not`;
-    before = hash;
+/** Follows one chain from its beginning, page by page: it keeps no more of it than its last hash. */
+export class ChainCheck {
+  #seq = 0;
+  #hash = firstHash;
+  #problem: string | undefined;
+
+  /** What was followed so far; the next page begins after it. */
+  get seq(): number {
+    return this.#seq;
   }
-  if (head !== undefined && (head.seq !== seq || head.hash !== before))
-    return `the chain ends at ${seq}; it ended at ${head.seq} before`;
-  return undefined;
+
+  /** The first thing that is wrong. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  take(page: Iterable<Link>): void {
+    for (const { seq, entry, hash } of page) {
+      if (this.#problem !== undefined) return;
+      const due = this.#seq + 1;
+      if (seq !== due) this.#problem = `entry ${due} is missing: the next one is ${seq}`;
+      else if (hashOf(this.#hash, entry) !== hash)
+        this.#problem = `entry ${due} is not what was written, or what stood before it is not`;
+      else {
+        this.#seq = seq;
+        this.#hash = hash;
+      }
+    }
+  }
+
+  /** A chain that was cut off at its end is whole as far as it goes; only its head knows. */
+  end(head: Head): void {
+    if (this.#problem === undefined && (head.seq !== this.#seq || head.hash !== this.#hash))
+      this.#problem = `the chain ends at ${this.#seq}; it ended at ${head.seq} before`;
+  }
 }

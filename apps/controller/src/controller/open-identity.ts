@@ -5,7 +5,7 @@ import type { OidcConfig } from "../config/oidc.ts";
 import type { PoolConfig } from "../config/pools.ts";
 import { ApiKeys } from "../identity/api-keys.ts";
 import { OidcOperators } from "../identity/oidc.ts";
-import { SigningKeys } from "../identity/signing-keys.ts";
+import { type KeyTimes, keyTimes, SigningKeys } from "../identity/signing-keys.ts";
 import { VmIdentities } from "../identity/vm-identities.ts";
 import { VmTokens } from "../identity/vm-token.ts";
 import { createJoinDesk } from "../join/join-desk.ts";
@@ -14,6 +14,15 @@ import type { Access } from "../listen/access.ts";
 import type { Sealer } from "../secrets/sealer.ts";
 import type { Registry } from "../session/registry.ts";
 import type { Store } from "../store/open-store.ts";
+
+/** Days and minutes in the field; a test has seconds. */
+export interface IdentityTimes {
+  readonly keys: KeyTimes;
+  /** How often the keys are looked at. A new one is published ten minutes before it signs. */
+  readonly refreshKeysMs: number;
+}
+
+export const identityTimes: IdentityTimes = { keys: keyTimes, refreshKeysMs: 60_000 };
 
 export interface OpenIdentitySettings {
   readonly store: Store;
@@ -25,6 +34,7 @@ export interface OpenIdentitySettings {
   readonly oidcConfig: OidcConfig | undefined;
   readonly log: Log;
   readonly signal: AbortSignal;
+  readonly times?: IdentityTimes;
 }
 
 export interface OpenIdentity {
@@ -33,13 +43,10 @@ export interface OpenIdentity {
   close(): Promise<void>;
 }
 
-/** A new signing key is published ten minutes before it signs. */
-const refreshKeysMs = 60_000;
-
 /** Who is who: keys of operators, identities of VMs, and the keys that sign their tokens. */
 export async function openIdentity(settings: OpenIdentitySettings): Promise<OpenIdentity> {
-  const { store, sealer, registry, oidcConfig, log, signal } = settings;
-  const signingKeys = await SigningKeys.open({ store, sealer });
+  const { store, sealer, registry, oidcConfig, log, signal, times = identityTimes } = settings;
+  const signingKeys = await SigningKeys.open({ store, sealer, times: times.keys });
   const vmTokens = new VmTokens(signingKeys);
   const identities = new VmIdentities({
     store,
@@ -70,7 +77,7 @@ export async function openIdentity(settings: OpenIdentitySettings): Promise<Open
       return orgId;
     },
   };
-  const watch = keepKeys(signingKeys, log, signal);
+  const watch = keepKeys(signingKeys, times.refreshKeysMs, log, signal);
   return {
     access,
     async close() {
@@ -79,9 +86,9 @@ export async function openIdentity(settings: OpenIdentitySettings): Promise<Open
   };
 }
 
-async function keepKeys(keys: SigningKeys, log: Log, signal: AbortSignal): Promise<void> {
+async function keepKeys(keys: SigningKeys, everyMs: number, log: Log, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    await pause(refreshKeysMs, signal);
+    await pause(everyMs, signal);
     if (signal.aborted) return;
     await keys
       .refresh()

@@ -49,6 +49,8 @@ export interface KeyTimes {
 
 export const keyTimes: KeyTimes = { rotateMs: 86_400_000, aheadMs: 600_000, overlapMs: 1_200_000 };
 
+const lookAgainMs = 1_000;
+
 interface Held {
   readonly row: KeyRow;
   readonly publicKey: CryptoKey;
@@ -65,6 +67,7 @@ export class SigningKeys {
   readonly #settings: SigningKeysSettings;
   readonly #times: KeyTimes;
   #held = new Map<string, Held>();
+  #looking: { readonly sinceMs: number; readonly done: Promise<void> } | undefined;
 
   private constructor(settings: SigningKeysSettings) {
     this.#settings = settings;
@@ -95,8 +98,24 @@ export class SigningKeys {
     return { kid: current.row.kid, key: current.privateKey };
   }
 
-  verifier(kid: string): CryptoKey | undefined {
+  isHeld(kid: string): boolean {
+    return this.#held.has(kid);
+  }
+
+  /**
+   * The key of that name. One that is not held may be another replica's, made after this one looked: when a leaked key
+   * was removed the next one signs at once, without the time ahead. Made-up names ask the store once a second at most.
+   */
+  async verifier(kid: string): Promise<CryptoKey | undefined> {
+    if (!this.#held.has(kid)) await this.#lookAgain();
     return this.#held.get(kid)?.publicKey;
+  }
+
+  async #lookAgain(): Promise<void> {
+    const nowMs = performance.now();
+    if (this.#looking === undefined || nowMs - this.#looking.sinceMs > lookAgainMs)
+      this.#looking = { sinceMs: nowMs, done: this.refresh() };
+    await this.#looking.done;
   }
 
   /** RFC 7517, for `/.well-known/jwks.json`. */

@@ -24,6 +24,8 @@ export interface VmClaims {
 }
 
 export interface VmToken extends VmClaims {
+  /** The key that signed it. */
+  readonly keyId: string;
   readonly expiresAtMs: number;
 }
 
@@ -65,9 +67,14 @@ export class VmTokens {
     return { text, expiresInMs: this.#lifeMs };
   }
 
+  /** Whether the key that signed a token, which was good a moment ago, is still one of ours: it may have leaked. */
+  isStillSigned({ keyId }: VmToken): boolean {
+    return this.#keys.isHeld(keyId);
+  }
+
   /** Throws `unauthenticated`. Whether the identity still stands is for the caller to ask. */
   async verify(text: string): Promise<VmToken> {
-    const { payload } = await this.#verify(text, vmTokenType, "the VM's token");
+    const { payload, protectedHeader } = await this.#verify(text, vmTokenType, "the VM's token");
     const { sub, org, pool, ep, cnf, exp } = payload as Record<string, unknown>;
     const jkt = typeof cnf === "object" && cnf !== null && "jkt" in cnf ? cnf.jkt : undefined;
     if (
@@ -79,7 +86,15 @@ export class VmTokens {
       typeof jkt !== "string"
     )
       throw new MigError("unauthenticated", "the VM's token lacks a claim; join again");
-    return { vmId: sub, orgId: org, poolId: pool, epoch: ep, keyThumbprint: jkt, expiresAtMs: exp * 1000 };
+    return {
+      vmId: sub,
+      orgId: org,
+      poolId: pool,
+      epoch: ep,
+      keyThumbprint: jkt,
+      expiresAtMs: exp * 1000,
+      keyId: protectedHeader.kid ?? "",
+    };
   }
 
   /** Good for a minute and for one use. Nothing is stored until it is used, so anybody may have as many as they like. */
@@ -114,14 +129,16 @@ export class VmTokens {
     } catch (error) {
       if (error instanceof errors.JWTExpired)
         throw new MigError("unauthenticated", `${what} has expired; ask for another one`, { cause: error });
-      if (error instanceof errors.JOSEError || error instanceof MigError || error instanceof TypeError)
+      // Of our own: the key is not known, or it could not be looked for, which is no fault of the token.
+      if (error instanceof MigError) throw error;
+      if (error instanceof errors.JOSEError || error instanceof TypeError)
         throw new MigError("unauthenticated", `${what} is not one of this controller`, { cause: error });
       throw error;
     }
   }
 
-  #keyOf({ kid }: JWTHeaderParameters) {
-    const key = kid === undefined ? undefined : this.#keys.verifier(kid);
+  async #keyOf({ kid }: JWTHeaderParameters) {
+    const key = kid === undefined ? undefined : await this.#keys.verifier(kid);
     if (key === undefined)
       throw new MigError("unauthenticated", "it is signed with a key that is not known here");
     return key;

@@ -58,7 +58,7 @@ export function createGate({ isOpen, limits, tokens, identity }: GateSettings): 
     if (vmTokens === undefined || identities === undefined) throw unknown();
     const nowMs = Date.now();
     let held = verified.get(text);
-    if (held === undefined || held.untilMs <= nowMs) {
+    if (held === undefined || held.untilMs <= nowMs || !vmTokens.isStillSigned(held.token)) {
       const token = await vmTokens.verify(text);
       held = { token, untilMs: Math.min(token.expiresAtMs, nowMs + heldMs) };
       if (verified.size >= heldMax) verified.clear();

@@ -24,7 +24,10 @@ export function standingOf(gate: Gate, request: FastifyRequest, vmId: string): S
   };
 }
 
-/** Streams that were opened together do not come back together. */
+/**
+ * Streams that were opened together do not come back together: they leave within the last minute of their token, or
+ * its last quarter. One that came late with an old token has something of it left.
+ */
 const tokenMarginMs = 60_000;
 
 /** A token ends while the stream goes on: the agent has a newer one by then and comes back with it. */
@@ -43,6 +46,7 @@ export async function leaveAt(
   signal: AbortSignal,
   leave: (goAway: GoAway) => void,
 ): Promise<void> {
-  await pause(Math.max(0, untilMs - Date.now() - Math.random() * tokenMarginMs), signal);
+  const leftMs = Math.max(0, untilMs - Date.now());
+  await pause(leftMs - Math.random() * Math.min(tokenMarginMs, leftMs / 4), signal);
   if (!signal.aborted) leave({ reason: "token_expired", reconnectAfterMs: 0, deadlineMs: 500 });
 }

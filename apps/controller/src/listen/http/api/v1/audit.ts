@@ -7,15 +7,14 @@ import {
   AuditVerifyQuery,
   ErrorAnswer,
 } from "@mig/protocol/schemas";
-import { type AuditEntry, listAudit, readChain } from "../../../../audit/audit.ts";
-import { findBreak, type Link } from "../../../../audit/chain.ts";
+import { type AuditEntry, listAudit, readHead, readLinks } from "../../../../audit/audit.ts";
+import { verifyChain } from "../../../../audit/verify.ts";
 import { ask, callerOf, demand, orgsOf } from "../../../auth.ts";
 import type { HttpParts } from "../../http-app.ts";
 import { readInstant } from "../../read-query.ts";
 import type { Routes } from "../../routes.ts";
 
 const pageDefault = 100;
-const chainBatch = 2_000;
 
 /** Who did what. */
 export function audit(routes: Routes, { desk: { access }, gate }: HttpParts): void {
@@ -69,18 +68,11 @@ export function audit(routes: Routes, { desk: { access }, gate }: HttpParts): vo
     async (request) => {
       const orgId = request.query.org_id ?? "-";
       demand(callerOf(request), "audit.read", { orgId });
-      const links: Link[] = [];
-      let head = { seq: 0, hash: "" };
-      for (;;) {
-        const batch = await readChain(store, orgId, links.at(-1)?.seq ?? 0, chainBatch);
-        head = batch.head;
-        links.push(...batch.links);
-        if (batch.links.length < chainBatch) break;
-      }
-      // What was written after the head was read is not missing.
-      const upToHead = links.filter(({ seq }) => seq <= head.seq);
-      const problem = findBreak(upToHead, head) ?? null;
-      return { org_id: orgId, entries: upToHead.length, head: head.hash, ok: problem === null, problem };
+      const { entries, head, problem } = await verifyChain({
+        head: () => readHead(store, orgId),
+        page: (after, upTo, limit) => readLinks(store, orgId, { after, upTo, limit }),
+      });
+      return { org_id: orgId, entries, head, ok: problem === undefined, problem: problem ?? null };
     },
   );
 }
