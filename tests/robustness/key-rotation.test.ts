@@ -55,7 +55,9 @@ describe.skipIf(!server.available)("signing keys rotate under 200 agents", () =>
     });
     const token = await lab.joinToken({ uses_max: agentsMax });
     for (let n = 0; n < agentsMax; n += 1) agents.push(new Agent(lab, n));
-    await Promise.all(agents.map((agent) => agent.join(token)));
+    // A few at a time: bench/join.ts is about a crowd, and two controllers in one process on a busy machine are none.
+    for (let n = 0; n < agentsMax; n += 20)
+      await Promise.all(agents.slice(n, n + 20).map((agent) => agent.join(token)));
   });
   afterAll(async () => {
     await Promise.all(agents.map((agent) => agent.hangUp()));

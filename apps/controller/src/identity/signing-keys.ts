@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { pause } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import { type JsonObject, toJsonObject } from "@mig/protocol";
 import { type CryptoKey, exportJWK, exportPKCS8, generateKeyPair, importJWK, importPKCS8 } from "jose";
@@ -49,7 +50,7 @@ export interface KeyTimes {
 
 export const keyTimes: KeyTimes = { rotateMs: 86_400_000, aheadMs: 600_000, overlapMs: 1_200_000 };
 
-const lookAgainMs = 1_000;
+const lookAgainMs = 250;
 
 interface Held {
   readonly row: KeyRow;
@@ -67,7 +68,8 @@ export class SigningKeys {
   readonly #settings: SigningKeysSettings;
   readonly #times: KeyTimes;
   #held = new Map<string, Held>();
-  #looking: { readonly sinceMs: number; readonly done: Promise<void> } | undefined;
+  #lookedMs = Number.NEGATIVE_INFINITY;
+  #nextLook: Promise<void> | undefined;
 
   private constructor(settings: SigningKeysSettings) {
     this.#settings = settings;
@@ -104,18 +106,21 @@ export class SigningKeys {
 
   /**
    * The key of that name. One that is not held may be another replica's, made after this one looked: when a leaked key
-   * was removed the next one signs at once, without the time ahead. Made-up names ask the store once a second at most.
+   * was removed the next one signs at once, without the time ahead. Whoever asks waits for a look that begins after
+   * they did; made-up names make four of them a second at most.
    */
   async verifier(kid: string): Promise<CryptoKey | undefined> {
     if (!this.#held.has(kid)) await this.#lookAgain();
     return this.#held.get(kid)?.publicKey;
   }
 
-  async #lookAgain(): Promise<void> {
-    const nowMs = performance.now();
-    if (this.#looking === undefined || nowMs - this.#looking.sinceMs > lookAgainMs)
-      this.#looking = { sinceMs: nowMs, done: this.refresh() };
-    await this.#looking.done;
+  #lookAgain(): Promise<void> {
+    this.#nextLook ??= pause(Math.max(0, this.#lookedMs + lookAgainMs - performance.now())).then(() => {
+      this.#nextLook = undefined;
+      this.#lookedMs = performance.now();
+      return this.refresh();
+    });
+    return this.#nextLook;
   }
 
   /** RFC 7517, for `/.well-known/jwks.json`. */
