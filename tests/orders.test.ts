@@ -59,7 +59,7 @@ it("a busy VM finishes its job before it is drained, and takes no other", async 
   await house.github.cancelJob(waiting.id);
 });
 
-it("a shutdown waits for the job; by force it does not", async () => {
+it("a shutdown waits for the job; by force, here at a deadline, it does not", async () => {
   const patient = await house.startVm("vm-patient");
   await house.until("vm-patient", "state", "idle");
   await house.github.queueJob({ overrides: { durationMs: 1_500 } });
@@ -73,7 +73,7 @@ it("a shutdown waits for the job; by force it does not", async () => {
   await house.until("vm-forced", "state", "idle");
   await house.github.queueJob({ overrides: { durationMs: 60_000 } });
   await house.until("vm-forced", "state", "running");
-  await house.order("vm-forced", "shutdown", { force: true });
+  await house.order("vm-forced", "drain", { deadline: "1s", at_deadline: "force" });
   await house.until("vm-forced", "state", "terminated");
   await forced.agent.ended();
   expect((await jobOf("vm-forced"))?.result).not.toBe("Succeeded");
@@ -90,6 +90,20 @@ it("log level and settings change at run time; what must not change is refused b
   await waitFor("a debug line", () => vm.agent.lines.some((line) => line["level"] === "debug"));
   await house.order("vm-tuned", "update_config", { controller: { endpoint: "http://169.254.169.254" } });
   await answered("vm-tuned", "update_config", "rejected");
+  // It is a wish for the machine, and outlives the process.
+  vm.agent.kill("SIGKILL");
+  await vm.agent.ended();
+  vm.restart();
+  await house.order("vm-tuned", "update_config", { heartbeat_interval: "3s" });
+  const find = "commands?vm_id=vm-tuned&type=update_config&state=succeeded&limit=1";
+  await waitFor("what was and what is", async () => {
+    const [newest] = (await house.api("GET", find)).body["commands"] as { result: object }[];
+    expect(newest?.result).toMatchObject({
+      before: { "heartbeat.interval_ms": 2_000 },
+      after: { "heartbeat.interval_ms": 3_000 },
+    });
+    return true;
+  });
   await house.order("vm-tuned", "drain");
   await house.until("vm-tuned", "state", "terminated");
 });

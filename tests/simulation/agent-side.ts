@@ -21,6 +21,8 @@ const rules: Rules = {
   vmId: "vm-1",
   labels: [],
   reuse: false,
+  heartbeatIntervalMs: 15_000,
+  logLevel: "info",
   registrationsMax: 3,
   retryFirstMs: 1_000,
   retryCapMs: 30_000,

@@ -10,6 +10,8 @@ const rules: Rules = {
   vmId: "vm-1",
   labels: [],
   reuse: false,
+  heartbeatIntervalMs: 15_000,
+  logLevel: "info",
   registrationsMax: 3,
   retryFirstMs: 1_000,
   retryCapMs: 30_000,
@@ -482,6 +484,64 @@ describe("a life", () => {
       outcome: { result: { drained: true, was: "busy" } },
     });
     expect(over.does("last_words")).toBe(true);
+  });
+  it("a drain's deadline ends the job by force, or tells; the newest counts, also after a restart", () => {
+    const drain = (more: JsonObject): Input => command("drain", { registration: "busy", ...more });
+    const busy: Input = { on: "runner_drained", outcome: { kind: "busy" } };
+    const force = { do: "set_deadline", afterMs: 60_000, action: "force" };
+    const asked = live([...working(), drain({ deadline: "1m", at_deadline: "force" })]);
+    expect(asked.last).toContainEqual(force);
+    const shorter = live([...working(), drain({}), busy, drain({ deadline: 60_000, at_deadline: "force" })]);
+    expect(shorter.last).toContainEqual(force);
+    const due: Input = { on: "timer", timer: "force" };
+    expect(
+      live([...working(), drain({ deadline: "1m", at_deadline: "force" }), busy, due]).does(
+        "interrupt_runner",
+      ),
+    ).toBe(true);
+    const late = live([...working(), drain({ deadline: "1m" }), busy, { on: "timer", timer: "overdue" }]);
+    expect(late.emitted.at(-1)).toBe("error");
+    expect(late.does("interrupt_runner")).toBe(false);
+    const again = live([], {
+      ...{ ...newborn, resumed: true, lastState: "draining", draining: true },
+      runner: { identity: { name: "r-1", labels: [] }, listened: true, isBusy: true },
+      deadline: { afterMs: 5, action: "force" },
+    });
+    expect(again.last).toContainEqual({ do: "set_deadline", afterMs: 5, action: "force" });
+    // A VM without a runner has nothing to wait for.
+    expect(live([...ready, drain({ deadline: "1m", at_deadline: "force" })]).does("set_deadline")).toBe(
+      false,
+    );
+    for (const wrong of [
+      { at_deadline: "force" },
+      { deadline: "soon" },
+      { deadline: "1m", at_deadline: "explode" },
+    ])
+      expect(live([...working(), drain(wrong)]).last).toContainEqual(
+        expect.objectContaining({ do: "refuse" }),
+      );
+  });
+  it("a log level for a while goes back to the one that lasts", () => {
+    const level = (to: string, more: JsonObject = {}): Input =>
+      command("set_log_level", { level: to, ...more });
+    const timer: Input = { on: "timer", timer: "log_level" };
+    const back = live([...ready, level("warn"), level("debug", { for: "10m" }), timer]);
+    expect(back.last).toContainEqual({ do: "set_log_level", level: "warn" });
+    const stayed = live([...ready, level("debug", { for: "10m" }), level("error")]);
+    expect(stayed.last).toContainEqual({ do: "cancel_timer", timer: "log_level" });
+    expect(live([...ready, level("debug", { for: "1ms" })]).last[0]).toMatchObject({ do: "refuse" });
+  });
+  it("update_config is remembered, and says what was and what is", () => {
+    const changed = live([
+      ...ready,
+      command("update_config", { heartbeat_interval: "2s", log_level: "debug" }),
+    ]);
+    const config = { heartbeatIntervalMs: 2_000, logLevel: "debug" };
+    expect(changed.last).toContainEqual({ do: "remember", change: { config } });
+    expect(changed.finished.at(-1)?.outcome.result).toMatchObject({
+      before: { "heartbeat.interval_ms": 15_000, "logging.level": "info" },
+      after: { "heartbeat.interval_ms": 2_000, "logging.level": "debug" },
+    });
   });
   it("a first signal lets the job end, a second stops it, a third does not wait", () => {
     const signal = (count: number): Input => ({ on: "signal", count, exitCode: 143 });

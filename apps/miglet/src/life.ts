@@ -233,6 +233,13 @@ function onTimer(state: State, timer: Timer): Step {
       return state.at === "draining"
         ? forceEnd(state, { reason: state.reason, exitCode: forcedExitCode })
         : stay(state);
+    case "overdue": {
+      if (state.at !== "draining") return stay(state);
+      const message = "The deadline of the drain has passed, and the job goes on.";
+      return stay(state, tellError(errorData({ code: "drain_overdue", message }, false)));
+    }
+    case "log_level":
+      return stay(state, { do: "set_log_level", level: state.rules.logLevel });
     case "drain_again":
       if (state.at !== "draining" || state.phase !== "busy" || state.isGone) return stay(state);
       return stay({ ...state, phase: "asked" }, { do: "drain_runner", verdict: "unknown" });

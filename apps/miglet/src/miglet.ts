@@ -9,6 +9,7 @@ import type { Input, Rules, State, Step } from "./life/words.ts";
 import { step } from "./life.ts";
 import { lockDirectory } from "./memory/lock.ts";
 import { openMemory } from "./memory/open-memory.ts";
+import type { RememberedConfig } from "./memory/state-file.ts";
 import { createPerform } from "./perform.ts";
 import { correlationOf, statusOf } from "./status.ts";
 
@@ -50,7 +51,11 @@ export async function runMiglet({
   // Until the first step is made, nobody hears from this state.
   const { bornAtUptimeS = uptime(), ...remembered } = memory.state.read();
   const lifetimeLeftMs = lifetimeLeft(settings, uptime() - bornAtUptimeS);
-  let state: State = { at: "initializing", problems: [], ...carriedAtFirst(settings, lifetimeLeftMs) };
+  let state: State = {
+    at: "initializing",
+    problems: [],
+    ...carriedAtFirst(settings, lifetimeLeftMs, remembered.config),
+  };
   const hands: Hands = await openHands({
     settings,
     environment,
@@ -92,7 +97,10 @@ export async function runMiglet({
       return undefined;
     };
     const rememberedRunner = await hands.runner.find();
-    const { state: lastState, draining, job, ending, usedGrant, failedRegistrations = 0 } = remembered;
+    const { state: lastState, draining, job, ending, usedGrant, deadline, config } = remembered;
+    const { failedRegistrations = 0 } = remembered;
+    if (config?.logLevel !== undefined) log.setLevel(config.logLevel);
+    if (config?.heartbeatIntervalMs !== undefined) hands.pulse.setIntervalMs(config.heartbeatIntervalMs);
     const first = begin(
       {
         resumed: memory.resumed,
@@ -105,6 +113,9 @@ export async function runMiglet({
         ...maybe("runner", rememberedRunner),
         ...maybe("job", job),
         ...maybe("usedGrant", usedGrant),
+        ...(deadline === undefined
+          ? {}
+          : { deadline: { afterMs: Math.max(0, deadline.atMs - Date.now()), action: deadline.action } }),
       },
       state.rules,
     );
@@ -142,6 +153,7 @@ function lifetimeLeft(settings: Settings, livedS: number): number | undefined {
 function carriedAtFirst(
   settings: Settings,
   lifetimeLeftMs: number | undefined,
+  changed: RememberedConfig = {},
 ): Pick<State, "rules" | "failedRegistrations" | "linked"> {
   const rules: Rules = {
     vmId: settings.vm_id,
@@ -156,12 +168,15 @@ function carriedAtFirst(
     listenWithinMs: settings["runner.start_timeout"],
     forceAfterMs: settings["shutdown.force_after"],
     graceMs: settings["shutdown.grace_period"],
+    heartbeatIntervalMs: settings["heartbeat.interval"],
+    logLevel: settings["logging.level"],
     aloneMs: settings["controller.give_up_after"],
     idleMs: settings["limits.idle_timeout"],
     ...maybe("lifetimeLeftMs", lifetimeLeftMs),
     ...(settings["github.token_source"] === "metadata"
       ? { fromMetadataMs: settings["github.metadata_interval"] }
       : {}),
+    ...changed,
   };
   return { rules, failedRegistrations: 0, linked: false };
 }

@@ -40,6 +40,13 @@ export function createPerform(hands: Hands): Perform {
     timers.get(timer)?.();
     timers.delete(timer);
   };
+  const setTimer = (timer: Timer, afterMs: number): void => {
+    cancelTimer(timer);
+    timers.set(
+      timer,
+      systemClock.after(afterMs, () => feed({ on: "timer", timer })),
+    );
+  };
 
   return async (effect) => {
     switch (effect.do) {
@@ -105,15 +112,17 @@ export function createPerform(hands: Hands): Perform {
         runner.kill();
         return;
       case "set_timer":
-        cancelTimer(effect.timer);
-        timers.set(
-          effect.timer,
-          systemClock.after(effect.afterMs, () => feed({ on: "timer", timer: effect.timer })),
-        );
+        setTimer(effect.timer, effect.afterMs);
         return;
       case "cancel_timer":
         cancelTimer(effect.timer);
         return;
+      case "set_deadline": {
+        const { afterMs, action } = effect;
+        await memory.state.change({ deadline: { atMs: systemClock.nowMs() + afterMs, action } });
+        setTimer(action === "force" ? "force" : "overdue", afterMs);
+        return;
+      }
       case "beat":
         pulse.beatNow();
         return;

@@ -53,6 +53,7 @@ export const errorCodes = {
   runner_registration_deleted: "permanent",
   runner_updating: "transient",
   job_stalled: "infrastructure",
+  drain_overdue: "infrastructure",
   runner_not_installed: "misconfig",
   runner_install_failed: "transient",
   runner_configure_failed: "transient",

@@ -48,6 +48,7 @@ const statusOf = {
   runner_registration_deleted: 500,
   runner_updating: 500,
   job_stalled: 500,
+  drain_overdue: 500,
   identity_unavailable: 503,
   secret_unavailable: 503,
   secret_forbidden: 503,

@@ -1,8 +1,9 @@
-import { type Command, maybe } from "@mig/protocol";
+import type { LogLevel } from "@mig/kit";
+import { type Command, type JsonObject, maybe } from "@mig/protocol";
 import { endAfterJob, forceEnd, type Wish } from "./endings.ts";
-import { type ConfigChange, type RegistrationOrder, readOrder } from "./read-order.ts";
+import { type ConfigChange, type Deadline, type RegistrationOrder, readOrder } from "./read-order.ts";
 import { carried, finish, go, stay } from "./steps.ts";
-import type { Effect, State, Step } from "./words.ts";
+import type { Effect, Rules, State, Step } from "./words.ts";
 
 /**
  * Every command, in every state, gets exactly one result (the predecessor read commands only in `ready`, acknowledged
@@ -17,20 +18,38 @@ export function obey(state: State, command: Command): Step {
     case "register_runner":
       return register(state, command, order);
     case "drain":
-      return endAfterJob(state, wishOf(command, "drain", order.verdict));
+      return within(endAfterJob(state, wishOf(command, "drain", order.verdict)), order.deadline);
     case "shutdown":
       return order.isForced
         ? forceEnd(state, wishOf(command, "shutdown"))
-        : endAfterJob(state, wishOf(command, "shutdown"));
+        : within(endAfterJob(state, wishOf(command, "shutdown")), order.deadline);
     case "set_log_level":
-      return stay(
-        state,
-        { do: "set_log_level", level: order.level },
-        ...finish(command.id, { success: true, result: { level: order.level } }),
-      );
+      return setLevel(state, command, order);
     case "update_config":
       return change(state, command, order.change);
   }
+}
+
+/** The newest deadline counts, also when it comes while the VM drains already. */
+function within(step: Step, deadline: Deadline | undefined): Step {
+  if (deadline === undefined || step.state.at !== "draining") return step;
+  return { ...step, effects: [...step.effects, { do: "set_deadline", ...deadline }] };
+}
+
+function setLevel(
+  state: State,
+  { id }: Command,
+  { level, forMs }: { readonly level: LogLevel; readonly forMs?: number },
+): Step {
+  const set: Effect = { do: "set_log_level", level };
+  if (forMs === undefined) {
+    const lasting = { ...state, rules: { ...state.rules, logLevel: level } };
+    const done = finish(id, { success: true, result: { level } });
+    return stay(lasting, set, { do: "cancel_timer", timer: "log_level" }, ...done);
+  }
+  const result = { level, for_ms: forMs, back_to: state.rules.logLevel };
+  const back: Effect = { do: "set_timer", timer: "log_level", afterMs: forMs };
+  return stay(state, set, back, ...finish(id, { success: true, result }));
 }
 
 function wishOf(command: Command, type: "drain" | "shutdown", verdict?: Wish["verdict"]): Wish {
@@ -79,18 +98,31 @@ export function beginRegistration(
 }
 
 function change(state: State, command: Command, wanted: ConfigChange): Step {
-  const { graceMs, forceAfterMs, logLevel, heartbeatIntervalMs } = wanted;
-  const rules = {
-    ...state.rules,
-    ...(graceMs === undefined ? {} : { graceMs }),
-    ...(forceAfterMs === undefined ? {} : { forceAfterMs }),
-  };
+  const { logLevel, heartbeatIntervalMs } = wanted;
+  const rules = { ...state.rules, ...wanted };
   const effects: Effect[] = [];
   if (logLevel !== undefined) effects.push({ do: "set_log_level", level: logLevel });
   if (heartbeatIntervalMs !== undefined)
     effects.push({ do: "set_heartbeat_interval", intervalMs: heartbeatIntervalMs });
-  const changed = Object.keys(command.parameters);
-  return stay({ ...state, rules }, ...effects, ...finish(command.id, { success: true, result: { changed } }));
+  effects.push({ do: "remember", change: { config: wanted } });
+  const result = {
+    changed: Object.keys(command.parameters),
+    before: describe(wanted, state.rules),
+    after: describe(wanted, rules),
+  };
+  return stay({ ...state, rules }, ...effects, ...finish(command.id, { success: true, result }));
+}
+
+/** Under the names of the settings, in milliseconds. */
+function describe(wanted: ConfigChange, rules: Rules): JsonObject {
+  const names = {
+    heartbeatIntervalMs: "heartbeat.interval_ms",
+    logLevel: "logging.level",
+    graceMs: "shutdown.grace_period_ms",
+    forceAfterMs: "shutdown.force_after_ms",
+  } as const satisfies Record<keyof ConfigChange, string>;
+  const keys = Object.keys(wanted) as (keyof ConfigChange)[];
+  return Object.fromEntries(keys.map((key) => [names[key], rules[key]]));
 }
 
 function refuse(state: State, command: Command, message: string): Step {

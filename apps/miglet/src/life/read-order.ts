@@ -35,6 +35,12 @@ export interface ConfigChange {
   readonly forceAfterMs?: number;
 }
 
+/** How long a job may keep a VM that is wanted away, and what then: end it, or only tell. */
+export interface Deadline {
+  readonly afterMs: number;
+  readonly action: "force" | "report";
+}
+
 export interface RegistrationOrder {
   readonly type: "register_runner";
   readonly runner: RunnerIdentity;
@@ -49,9 +55,10 @@ export interface Unreadable {
 
 export type Order =
   | RegistrationOrder
-  | { readonly type: "drain"; readonly verdict: Verdict }
-  | { readonly type: "shutdown"; readonly isForced: boolean }
-  | { readonly type: "set_log_level"; readonly level: LogLevel }
+  | { readonly type: "drain"; readonly verdict: Verdict; readonly deadline?: Deadline }
+  | { readonly type: "shutdown"; readonly isForced: boolean; readonly deadline?: Deadline }
+  /** `forMs`: then the level is again what it was. */
+  | { readonly type: "set_log_level"; readonly level: LogLevel; readonly forMs?: number }
   | { readonly type: "update_config"; readonly change: ConfigChange }
   | Unreadable;
 
@@ -66,15 +73,26 @@ export function readOrder(command: Command, defaults: RegistrationDefaults): Ord
     case "register_runner":
       return readRegistration(command.id, parameters, defaults);
     case "drain": {
+      const deadline = readDeadline(parameters);
+      if (typeof deadline === "string") return unreadable(deadline);
       const said = readText(parameters, "registration");
-      return { type, verdict: said === "removed" || said === "busy" ? said : "unknown" };
+      const verdict = said === "removed" || said === "busy" ? said : "unknown";
+      return { type, verdict, ...maybe("deadline", deadline) };
     }
-    case "shutdown":
+    case "shutdown": {
+      const deadline = readDeadline(parameters);
+      if (typeof deadline === "string") return unreadable(deadline);
       // Seed 001: "Shutdown immediately or after current job". After the job unless somebody says otherwise.
-      return { type, isForced: parameters["force"] === true || parameters["immediate"] === true };
+      const isForced = parameters["force"] === true || parameters["immediate"] === true;
+      return { type, isForced, ...maybe("deadline", deadline) };
+    }
     case "set_log_level": {
       const level = readLevel(readText(parameters, "level") ?? readText(parameters, "log_level"));
-      return level === undefined ? unreadable("level is debug, info, warn or error.") : { type, level };
+      if (level === undefined) return unreadable("level is debug, info, warn or error.");
+      const forMs = readMs(parameters["for"]);
+      if (parameters["for"] !== undefined && !isWithin(forMs, 1_000, dayMs))
+        return unreadable("for is between 1s and 24h.");
+      return { type, level, ...maybe("forMs", forMs) };
     }
     case "update_config":
       return readChange(parameters);
@@ -142,6 +160,25 @@ function readPin(parameters: JsonObject): RunnerPin | string {
 const isWebUrl = (url: string | undefined): boolean =>
   url !== undefined && URL.canParse(url) && /^https?:$/.test(new URL(url).protocol);
 
+const dayMs = 24 * 3_600_000;
+
+const readMs = (value: unknown): number | undefined =>
+  typeof value === "string" ? parseDurationMs(value) : typeof value === "number" ? value : undefined;
+
+const isWithin = (ms: number | undefined, low: number, high: number): ms is number =>
+  ms !== undefined && Number.isFinite(ms) && ms >= low && ms <= high;
+
+/** `deadline` and `at_deadline`, or a sentence that says what is wrong with them. GitHub's longest job takes 5 days. */
+function readDeadline({
+  deadline,
+  at_deadline: action = "report",
+}: JsonObject): Deadline | string | undefined {
+  if (action !== "force" && action !== "report") return "at_deadline is force or report.";
+  if (deadline === undefined) return action === "force" ? "at_deadline needs a deadline." : undefined;
+  const afterMs = readMs(deadline);
+  return isWithin(afterMs, 1_000, 6 * dayMs) ? { afterMs, action } : "deadline is between 1s and 6 days.";
+}
+
 const bounds = { heartbeatMinMs: 1_000, heartbeatMaxMs: 3_600_000, graceMaxMs: 24 * 3_600_000 };
 
 function readChange(parameters: JsonObject): Order {
@@ -149,25 +186,20 @@ function readChange(parameters: JsonObject): Order {
   const entries = Object.entries(parameters);
   if (entries.length === 0) return unreadable("update_config names nothing to change.");
   for (const [key, value] of entries) {
-    const ms =
-      typeof value === "string" ? parseDurationMs(value) : typeof value === "number" ? value : undefined;
-    const isBetween = (low: number, high: number): boolean =>
-      ms !== undefined && Number.isFinite(ms) && ms >= low && ms <= high;
+    const ms = readMs(value);
     switch (key.replaceAll(".", "_")) {
       case "heartbeat_interval":
       case "heartbeat_interval_ms":
-        if (ms === undefined || !isBetween(bounds.heartbeatMinMs, bounds.heartbeatMaxMs))
+        if (!isWithin(ms, bounds.heartbeatMinMs, bounds.heartbeatMaxMs))
           return unreadable(`${key} is between 1s and 1h.`);
         change = { ...change, heartbeatIntervalMs: ms };
         break;
       case "shutdown_grace_period":
-        if (ms === undefined || !isBetween(0, bounds.graceMaxMs))
-          return unreadable(`${key} is between 0 and 24h.`);
+        if (!isWithin(ms, 0, bounds.graceMaxMs)) return unreadable(`${key} is between 0 and 24h.`);
         change = { ...change, graceMs: ms };
         break;
       case "shutdown_force_after":
-        if (ms === undefined || !isBetween(0, bounds.graceMaxMs))
-          return unreadable(`${key} is between 0 and 24h.`);
+        if (!isWithin(ms, 0, bounds.graceMaxMs)) return unreadable(`${key} is between 0 and 24h.`);
         change = { ...change, forceAfterMs: ms };
         break;
       case "log_level":

@@ -124,7 +124,12 @@ function withRunner(
       owed,
     };
     const others = found.interrupted.filter(({ id }) => owed.every((one) => one.id !== id));
-    return stay(draining, ...giveUp(others, interruptedMessage), { do: "drain_runner", verdict: "unknown" });
+    return stay(
+      draining,
+      ...giveUp(others, interruptedMessage),
+      { do: "drain_runner", verdict: "unknown" },
+      ...(found.deadline === undefined ? [] : [{ do: "set_deadline", ...found.deadline } as const]),
+    );
   }
   const state = asBefore(found, runner, rules);
   const answers = found.interrupted.flatMap(({ id }) => {

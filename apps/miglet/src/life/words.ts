@@ -27,6 +27,9 @@ export interface Rules {
   readonly forceAfterMs: number;
   /** From asking a runner to stop at once until it is killed. */
   readonly graceMs: number;
+  readonly heartbeatIntervalMs: number;
+  /** To which a level that was set for a while goes back. */
+  readonly logLevel: LogLevel;
   /** How long an agent without a runner goes on without a controller; 0 = for ever. */
   readonly aloneMs: number;
   /** How long a runner may be without a job; 0 = for ever. */
@@ -159,6 +162,8 @@ export interface Found {
   readonly runner?: FoundRunner;
   readonly job?: JobData;
   readonly usedGrant?: string;
+  /** Of a drain that was under way. */
+  readonly deadline?: { readonly afterMs: number; readonly action: "force" | "report" };
   /** In a row, by the processes before. */
   readonly failedRegistrations?: number;
 }
@@ -182,7 +187,9 @@ export type Timer =
   | "force"
   | "kill"
   | "gone"
-  | "drain_again";
+  | "drain_again"
+  | "overdue"
+  | "log_level";
 
 export type Input =
   /** Somebody asks whether inputs are taken. */
@@ -242,6 +249,8 @@ export type Effect =
   | { readonly do: "kill_runner" }
   | { readonly do: "set_timer"; readonly timer: Timer; readonly afterMs: number }
   | { readonly do: "cancel_timer"; readonly timer: Timer }
+  /** The timer `force` or `overdue`, which also a process that comes after this one keeps. */
+  | { readonly do: "set_deadline"; readonly afterMs: number; readonly action: "force" | "report" }
   | { readonly do: "beat" }
   | { readonly do: "set_log_level"; readonly level: LogLevel }
   | { readonly do: "set_heartbeat_interval"; readonly intervalMs: number }

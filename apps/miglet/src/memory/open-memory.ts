@@ -81,6 +81,8 @@ export async function openMemory(settings: MemorySettings): Promise<Memory> {
           draining: false,
           // The metadata outlives a boot; what was used up there stays so.
           ...maybe("usedGrant", before?.usedGrant),
+          // An operator's wish is for the machine, not for one boot of it.
+          ...maybe("config", before?.config),
         },
     log,
   );

@@ -1,5 +1,5 @@
 import { rename, stat } from "node:fs/promises";
-import { type Log, readFileIfThere, writeFileAtomic } from "@mig/kit";
+import { isLogLevel, type Log, type LogLevel, readFileIfThere, writeFileAtomic } from "@mig/kit";
 import { type AgentState, isAgentState } from "@mig/lifecycle";
 import {
   asObject,
@@ -63,6 +63,22 @@ export interface AgentMemory {
   usedGrant?: string;
   /** In a row, of this life. */
   failedRegistrations?: number;
+  /** Until when a drain may wait for its job, by the wall clock. */
+  deadline?: RememberedDeadline;
+  /** What update_config has changed, over the settings. */
+  config?: RememberedConfig;
+}
+
+export interface RememberedDeadline {
+  readonly atMs: number;
+  readonly action: "force" | "report";
+}
+
+export interface RememberedConfig {
+  readonly heartbeatIntervalMs?: number;
+  readonly logLevel?: LogLevel;
+  readonly graceMs?: number;
+  readonly forceAfterMs?: number;
 }
 
 export interface MemoryChange {
@@ -74,6 +90,9 @@ export interface MemoryChange {
   said?: Readonly<Record<string, number>> | undefined;
   usedGrant?: string;
   failedRegistrations?: number;
+  deadline?: RememberedDeadline;
+  /** Added to what was changed before. */
+  config?: RememberedConfig;
 }
 
 export interface StateFile {
@@ -151,6 +170,7 @@ export function createStateFile(path: string, initial: AgentMemory, log: Log): S
 
 function merge(memory: AgentMemory, keys: MemoryChange): AgentMemory {
   const { runner, job, said, ...rest } = { ...memory, ...keys };
+  if (keys.config !== undefined) rest.config = { ...memory.config, ...keys.config };
   return { ...rest, ...maybe("runner", runner), ...maybe("job", job), ...maybe("said", said) };
 }
 
@@ -179,10 +199,29 @@ function parseMemory(value: unknown): AgentMemory | undefined {
     ...maybe("bornAtUptimeS", readNumber(from, "bornAtUptimeS")),
     ...maybe("ending", parseEnding(asObject(from["ending"]))),
     ...maybe("usedGrant", readText(from, "usedGrant")),
+    ...maybe("deadline", parseDeadline(asObject(from["deadline"]))),
+    ...maybe("config", parseConfig(asObject(from["config"]))),
     ...maybe("failedRegistrations", parseCount(from, "failedRegistrations")),
     ...maybe("runner", parseRunner(asObject(from["runner"]))),
     ...maybe("job", job === undefined ? undefined : readJob(toJsonObject(job))),
     ...maybe("said", said === undefined ? undefined : parseSaid(said)),
+  };
+}
+
+function parseDeadline(from: Unknown | undefined): RememberedDeadline | undefined {
+  const atMs = from === undefined ? undefined : readNumber(from, "atMs");
+  const action = from === undefined ? undefined : readText(from, "action");
+  return atMs === undefined || (action !== "force" && action !== "report") ? undefined : { atMs, action };
+}
+
+function parseConfig(from: Unknown | undefined): RememberedConfig | undefined {
+  if (from === undefined) return undefined;
+  const level = readText(from, "logLevel");
+  return {
+    ...maybe("heartbeatIntervalMs", parseCount(from, "heartbeatIntervalMs")),
+    ...maybe("graceMs", parseCount(from, "graceMs")),
+    ...maybe("forceAfterMs", parseCount(from, "forceAfterMs")),
+    ...maybe("logLevel", level !== undefined && isLogLevel(level) ? level : undefined),
   };
 }
 
