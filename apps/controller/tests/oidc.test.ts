@@ -102,7 +102,8 @@ describe("a controller with a provider", () => {
   });
 
   test("takes clocks that differ by less than a minute", async () => {
-    const late = issuer.token({ ...good, exp: nowS - 20, nbf: nowS + 40 });
+    const atS = Math.floor(Date.now() / 1000);
+    const late = issuer.token({ ...good, exp: atS - 20, nbf: atS + 40 });
     expect((await as(late)).status).toBe(200);
   });
 

@@ -1,3 +1,4 @@
+import type { Log } from "@mig/kit";
 import {
   type AccessObject,
   type Action,
@@ -12,7 +13,10 @@ import type { ApiKeys } from "../identity/api-keys.ts";
 import { type OidcOperators, saysVmToken } from "../identity/oidc.ts";
 import type { VmIdentities } from "../identity/vm-identities.ts";
 import type { VmTokens } from "../identity/vm-token.ts";
+import type { Desk } from "../session/desk.ts";
 import { createLimiter, type Limiter } from "./limiter.ts";
+import type { Load } from "./shedding.ts";
+import { type StrainWatch, watchStrain } from "./watch-strain.ts";
 
 /** Who calls; "anybody" in sample and development mode, where nobody is asked. What they may do: lifecycle/access.ts. */
 export type Who = Caller | "anybody";
@@ -27,11 +31,16 @@ export interface Gate {
   /** Throws `unauthenticated`. */
   identify(authorization: string | undefined): Promise<Identified>;
   readonly limiter: Limiter;
+  readonly strain: StrainWatch;
+  /** The VM lives, though what it said was not looked at. */
+  hear(vmId: string): void;
 }
 
 export interface GateSettings {
   readonly limits: LimitsConfig;
   readonly isOpen: boolean;
+  readonly log: Log;
+  readonly desk: Pick<Desk, "queueAgeMs" | "hear">;
   /** Bearer tokens from files: all agents share the one, the other is an administrator's. */
   readonly tokens: Config["tokens"];
   /** Undefined in sample mode, which knows nobody. */
@@ -47,7 +56,7 @@ export interface GateSettings {
 const heldMs = 60_000;
 const heldMax = 20_000;
 
-export function createGate({ isOpen, limits, tokens, identity }: GateSettings): Gate {
+export function createGate({ isOpen, limits, tokens, identity, desk, log }: GateSettings): Gate {
   const verified = new Map<
     string,
     { readonly token: Awaited<ReturnType<VmTokens["verify"]>>; readonly untilMs: number }
@@ -72,6 +81,8 @@ export function createGate({ isOpen, limits, tokens, identity }: GateSettings): 
 
   return {
     limiter: createLimiter(limits),
+    strain: watchStrain(() => desk.queueAgeMs(), log),
+    hear: (vmId) => desk.hear(vmId),
     async identify(authorization) {
       if (isOpen) return { who: "anybody" };
       const text = /^bearer ([^\s]{1,8192})$/i.exec(authorization ?? "")?.[1];
@@ -171,30 +182,38 @@ export function originOf(request: FastifyRequest): { actor: string; requestId: s
 }
 
 /** The first step of a route that is open to everybody and costs something. */
-export function askNobody(gate: Gate) {
-  return async (request: FastifyRequest): Promise<void> => gate.limiter.chargeUnknown(request.ip);
+export function askNobody(gate: Gate, load: Load = "vital") {
+  return async (request: FastifyRequest): Promise<void> => {
+    gate.limiter.chargeUnknown(request.ip);
+    gate.strain.admit(load);
+  };
 }
 
 /**
  * The first step of a route: nobody's body is read before they are known. What depends on the object and not only on
  * the role is asked again when the object is known; an agent's object is in the path.
  */
-export function ask(gate: Gate, action: Action) {
+export function ask(gate: Gate, action: Action, load: Load = action.endsWith(".read") ? "list" : "vital") {
   const isAgents = accessTable[action].agents !== "no" || accessTable[action].vm !== "no";
   const step = async (request: Asked): Promise<void> => {
     const { who } = await gate.identify(request.headers.authorization).catch((error: unknown) => {
       gate.limiter.chargeUnknown(request.ip);
       throw error;
     });
-    gate.limiter.charge(who, action);
+    gate.limiter.charge(who);
     callers.set(request, who);
     if (isAgents) {
       const { vm_id: vmId } = (request.params ?? {}) as { vm_id?: string };
       demand(who, action, vmId === undefined ? {} : { vmId });
+      // A heartbeat that is refused was a sign of life all the same: nobody is written off because we are busy.
+      if (vmId !== undefined && load === "bulk") gate.hear(vmId);
+      // Agents from before MIG have no spool: they give up after five attempts. They share a token, or have none.
+      if (load === "bulk" && (who === "anybody" || who.party !== "vm")) return;
     } else {
       const orgs = orgsOf(who);
       demand(who, action, orgs === undefined ? {} : { orgId: orgs[0] ?? "" });
     }
+    gate.strain.admit(load);
   };
   return Object.assign(step, { action });
 }

@@ -55,6 +55,8 @@ export async function startListeners({
     limits: config.limits,
     isOpen: config.mode !== "normal",
     tokens: config.tokens,
+    desk,
+    log,
     ...maybe("identity", desk.access),
   });
   const files = config.mode === "sample" ? openSampleFiles(config.dataDir, log) : undefined;

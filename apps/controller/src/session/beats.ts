@@ -67,6 +67,11 @@ export class Beats {
     entry.spokeAtMs = entry.seenAtMs;
   }
 
+  /** It lives, and what it said is not known: a beat that waits still tells its state. */
+  see(vmId: string): void {
+    this.#entryOf(vmId).seenAtMs = performance.now();
+  }
+
   /** How long this replica has not heard from the VM; Infinity if it never did. */
   silentMs(vmId: string): number {
     const entry = this.#entries.get(vmId);

@@ -27,6 +27,10 @@ export type { Grant, GrantRequest };
 export interface Desk {
   /** Resolves when every event is committed or refused; nothing is acknowledged from memory. */
   recordEvents(vmId: string, events: VmEvent[]): Promise<EventAck>;
+  /** How long the oldest of the events that are not stored yet has waited; 0 when none is. */
+  queueAgeMs(): number;
+  /** The VM has said something that nobody looked at. */
+  hear(vmId: string): void;
   beat(vmId: string, beat: Heartbeat): Promise<HeartbeatReply>;
   /** `beforeMig`: the answer came over a stream whose agent announced no protocol version. */
   answer(vmId: string, answer: CommandAnswer, beforeMig: boolean): Promise<CommandView>;

@@ -21,6 +21,10 @@ export function createDesk(parts: Parts, intake: EventIntake, beats: Beats, sess
       beats.hear(vmId);
       return intake.submit(vmId, events);
     },
+    queueAgeMs: () => intake.ageMs(),
+    hear(vmId) {
+      if (isId(vmId)) beats.see(vmId);
+    },
     async beat(vmId, beat) {
       checkNames(vmId, beat);
       return beats.take(vmId, beat);

@@ -24,6 +24,8 @@ interface Submission {
   events: VmEvent[];
   /** Of the events' data as JSON, about. */
   bytes: number;
+  /** Monotonic. */
+  atMs: number;
   settle(ack: EventAck): void;
   fail(error: unknown): void;
 }
@@ -41,6 +43,8 @@ export class EventIntake {
   #queuedEvents = 0;
   #queuedBytes = 0;
   #running: Promise<void> | undefined;
+  /** Of those that are being stored, the oldest. */
+  #storingSinceMs: number | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -58,11 +62,17 @@ export class EventIntake {
       );
     }
     return new Promise((settle, fail) => {
-      this.#queue.push({ vmId, events, bytes, settle, fail });
+      this.#queue.push({ vmId, events, bytes, atMs: performance.now(), settle, fail });
       this.#queuedEvents += events.length;
       this.#queuedBytes += bytes;
       this.#running ??= this.#run();
     });
+  }
+
+  /** How long the oldest that is not stored yet has waited. */
+  ageMs(): number {
+    const sinceMs = this.#storingSinceMs ?? this.#queue[0]?.atMs;
+    return sinceMs === undefined ? 0 : performance.now() - sinceMs;
   }
 
   /** Resolves when nothing is under way any more. */
@@ -73,7 +83,10 @@ export class EventIntake {
   async #run(): Promise<void> {
     while (this.#queue.length > 0) {
       if (this.#queuedEvents < eventsPerCommit) await pause(gatherMs);
-      await this.#commit(this.#take());
+      const batch = this.#take();
+      this.#storingSinceMs = batch[0]?.atMs;
+      await this.#commit(batch);
+      this.#storingSinceMs = undefined;
     }
     this.#running = undefined;
   }

@@ -23,7 +23,7 @@ export function join(routes: Routes, { desk: { access, findVm }, gate }: HttpPar
     "/api/v1/join",
     {
       schema: { tags, body: JoinBody, response: { 200: JoinAnswer, "4xx": ErrorAnswer } },
-      onRequest: askNobody(gate),
+      onRequest: askNobody(gate, "join"),
     },
     async ({ body, id, ip }) =>
       render(

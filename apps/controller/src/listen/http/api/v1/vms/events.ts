@@ -16,7 +16,7 @@ export function events(routes: Routes, { desk, gate, files }: HttpParts): void {
         body: EventsBody,
         response: { 200: EventAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "vm.speak"),
+      onRequest: ask(gate, "vm.speak", "bulk"),
     },
     async (request) => {
       const {

@@ -15,7 +15,7 @@ export function heartbeat(routes: Routes, { desk, gate, files }: HttpParts): voi
         body: HeartbeatBody,
         response: { 200: HeartbeatAnswer, "4xx": ErrorAnswer },
       },
-      onRequest: ask(gate, "vm.speak"),
+      onRequest: ask(gate, "vm.speak", "bulk"),
     },
     async (request) => {
       const {
