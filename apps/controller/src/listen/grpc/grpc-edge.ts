@@ -1,10 +1,11 @@
 import type { Socket } from "node:net";
-import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
+import { ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
 import { pause } from "@mig/kit";
 import { limits } from "@mig/protocol";
 import { commandService } from "@mig/protocol/grpc";
 import { AgentStream } from "./agent-stream.ts";
 import type { GrpcParts } from "./grpc-parts.ts";
+import { createResetProofServer } from "./reset-proof-server.ts";
 
 export interface GrpcEdge {
   take(socket: Socket): void;
@@ -18,7 +19,7 @@ const streamsPerConnectionMax = 16;
 /** gRPC without a port of its own: the doors hand it sockets that have begun to speak HTTP/2. */
 export function createGrpcEdge(parts: GrpcParts): GrpcEdge {
   const streams = new Set<AgentStream>();
-  const server = new Server({
+  const server = createResetProofServer({
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 10_000,
     // A client that says its preface and nothing else, or keeps a connection without a stream.

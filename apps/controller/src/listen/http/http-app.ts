@@ -33,7 +33,7 @@ import { vms } from "./api/v1/vms.ts";
 import { commonHeaders, isSecure, secureHeaders } from "./headers.ts";
 import { health } from "./health.ts";
 import { answerBrokenRequest, messageOfSchemaErrors, refuseOddRequest } from "./odd-requests.ts";
-import type { FromSchemas } from "./routes.ts";
+import type { FromSchemas, Routes } from "./routes.ts";
 import { answerUnknownPaths } from "./unknown-paths.ts";
 
 /** The desk, with what operators may ask about GitHub Apps, organizations and pools; sample mode has none of these. */
@@ -69,7 +69,7 @@ const unreadMs = 60_000;
  * peer is found not to read: 20 connections with 20,000 requests each made 1.4 GB of answers and stopped the event loop
  * for 8 s (measured).
  */
-const pipelinedMax = 64;
+const pipelinedMax = 16;
 
 export interface HttpApp {
   take(socket: Socket): void;
@@ -191,11 +191,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   audit(routes, parts);
   records(routes, parts);
   commandLog(routes, parts);
-  let openApi: object | undefined;
-  routes.get("/api/v1/openapi.json", { schema: { hide: true } }, async () => {
-    openApi ??= app.swagger();
-    return openApi;
-  });
+  describeApi(app, routes);
   await app.ready();
   app.server.setTimeout(unreadMs);
   app.server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
@@ -222,6 +218,18 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
       await app.close();
     },
   };
+}
+
+/**
+ * Written once, and the same bytes for everybody: nobody is asked who they are for it, and it is large. Written for each
+ * request it was the cheapest way to keep the controller busy and to fill its memory (bench/slow-clients.ts).
+ */
+function describeApi(app: FastifyInstance, routes: Routes): void {
+  let text: Buffer | undefined;
+  routes.get("/api/v1/openapi.json", { schema: { hide: true } }, async (_, reply) => {
+    text ??= Buffer.from(JSON.stringify(app.swagger()));
+    return reply.type("application/json; charset=utf-8").send(text as never);
+  });
 }
 
 /** A connection that asks for more than it may is cut: nobody honest pipelines so deep. */
