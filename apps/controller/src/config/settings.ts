@@ -144,6 +144,11 @@ export const settings = {
     help: "PEM file with AWS's rsa2048 certificates, each after a line `# REGION`, beside those that are built in",
   },
   "join.aws_sts_url": { kind: "url", help: "another address of AWS STS, where signed calls of VMs are sent" },
+  "join.trust_domain": {
+    kind: "text",
+    fallback: "mig",
+    help: "whose SPIFFE ids in client certificates name VMs: spiffe://DOMAIN/org/ORG/pool/POOL/vm/VM",
+  },
   heartbeat_interval: { kind: "duration", fallback: "15s", help: "how often agents report" },
   unreachable_after: { kind: "duration", fallback: "45s", help: "silence after which a VM is unreachable" },
   lost_after: { kind: "duration", fallback: "2m", help: "silence after which a VM is written off" },
