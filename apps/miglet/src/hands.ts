@@ -67,6 +67,7 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     caPath: settings["controller.ca_path"],
     certPath: settings["controller.tls.cert_path"],
     keyPath: settings["controller.tls.key_path"],
+    caPin: settings["controller.tls.ca_pin"],
     log: part("link"),
   });
   await tls();

@@ -6,6 +6,15 @@ import { Fields } from "./fields.ts";
 export interface JoinPolicy {
   readonly gcp?: GcpPolicy;
   readonly aws?: AwsPolicy;
+  readonly mtls?: MtlsPolicy;
+}
+
+/** Exact names in client certificates, or beginnings with `*` after them. One of them must be there. */
+export interface MtlsPolicy {
+  /** As in "CN=vm-1, OU=runners": in the order of the certificate. */
+  readonly subjects: readonly string[];
+  readonly dns: readonly string[];
+  readonly uris: readonly string[];
 }
 
 export interface GcpPolicy {
@@ -32,10 +41,15 @@ export interface AwsPolicy {
 const maxAgeDefaultMs = 15 * 60_000;
 
 export function readJoinPolicy(content: unknown, source: string, problems: Problem[]): JoinPolicy {
-  const fields = new Fields(content, source, ["gcp", "aws"], problems);
+  const fields = new Fields(content, source, ["gcp", "aws", "mtls"], problems);
   const gcp = fields.has("gcp") ? readGcp(fields.raw("gcp"), `${source}.gcp`, problems) : undefined;
   const aws = fields.has("aws") ? readAws(fields.raw("aws"), `${source}.aws`, problems) : undefined;
-  return { ...(gcp === undefined ? {} : { gcp }), ...(aws === undefined ? {} : { aws }) };
+  const mtls = fields.has("mtls") ? readMtls(fields.raw("mtls"), `${source}.mtls`, problems) : undefined;
+  return {
+    ...(gcp === undefined ? {} : { gcp }),
+    ...(aws === undefined ? {} : { aws }),
+    ...(mtls === undefined ? {} : { mtls }),
+  };
 }
 
 function readGcp(content: unknown, source: string, problems: Problem[]): GcpPolicy {
@@ -59,6 +73,28 @@ function readAws(content: unknown, source: string, problems: Problem[]): AwsPoli
     roles: list("roles", /^[\w+=,.@-]{1,64}$/, "names of IAM roles"),
     maxAgeMs: readMaxAge(fields),
   };
+}
+
+function readMtls(content: unknown, source: string, problems: Problem[]): MtlsPolicy {
+  const fields = new Fields(content, source, ["subjects", "dns", "uris"], problems);
+  const list = lister(fields);
+  const policy = {
+    subjects: list(
+      "subjects",
+      /^[^*]+\*?$/,
+      'subjects, as in ["CN=vm-1, OU=runners"]; * is allowed at the end',
+    ),
+    // The VM's name is the first label: a beginning is all that a pattern of names may leave open.
+    dns: list("dns", /^[A-Za-z0-9.-]+\*?$/, "DNS names, as in [vm-1.example.com]; * is allowed at the end"),
+    uris: list(
+      "uris",
+      /^[a-z][a-z0-9+.-]*:\/\/[^*/]+\/[^*]*\*?$/,
+      'URIs, as in ["spiffe://corp/runners/*"]; * is allowed at the end, after the host',
+    ),
+  };
+  if (policy.subjects.length + policy.dns.length + policy.uris.length === 0)
+    fields.refuse(" needs subjects, dns or uris; without any it takes nobody");
+  return policy;
 }
 
 function lister(fields: Fields) {

@@ -160,6 +160,11 @@ export const settings = {
     fallback: "12h",
     help: "a token that was issued longer ago is refused, whatever its own expiry",
   },
+  "join.trust_domain": {
+    kind: "text",
+    fallback: "mig",
+    help: "whose SPIFFE ids in client certificates name VMs: spiffe://DOMAIN/org/ORG/pool/POOL/vm/VM",
+  },
   heartbeat_interval: { kind: "duration", fallback: "15s", help: "how often agents report" },
   unreachable_after: { kind: "duration", fallback: "45s", help: "silence after which a VM is unreachable" },
   lost_after: { kind: "duration", fallback: "2m", help: "silence after which a VM is written off" },

@@ -4,6 +4,7 @@ import { isId, maybe, toJsonObject } from "@mig/protocol";
 import { sql } from "kysely";
 import { recordAct } from "../audit/audit.ts";
 import type { Act } from "../audit/chain.ts";
+import type { PeerCertificate } from "../identity/peer-certificate.ts";
 import {
   findIdentity,
   insertIdentity,
@@ -18,6 +19,8 @@ import type { Claim, JoinRequest, Prover } from "./prover.ts";
 export interface Origin {
   readonly address?: string;
   readonly requestId: string;
+  /** The verified client certificate of the connection. */
+  readonly certificate?: PeerCertificate;
 }
 
 export interface Joined {
@@ -68,7 +71,7 @@ export function createJoinDesk({ store, tokens, identities, provers, log }: Join
   return {
     nonce: () => tokens.nonce(Date.now()),
 
-    async join(request, { address, requestId }) {
+    async join(request, { address, requestId, certificate }) {
       const { vmId, method } = request;
       if (!isId(vmId)) throw new MigError("invalid_request", "vm_id is missing or not an id");
       const prover = provers.get(method);
@@ -91,6 +94,7 @@ export function createJoinDesk({ store, tokens, identities, provers, log }: Join
         const about = {
           key,
           address,
+          certificate,
           orgIs(orgId: string) {
             known.orgId = orgId;
           },

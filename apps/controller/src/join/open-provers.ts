@@ -6,12 +6,13 @@ import type { PoolConfig } from "../config/pools.ts";
 import { readRegionCertificates } from "./aws-document.ts";
 import { createAwsProver } from "./aws-prover.ts";
 import { createGcpProver } from "./gcp-prover.ts";
+import { createMtlsProver } from "./mtls-prover.ts";
 import type { Prover } from "./prover.ts";
 import { tokenProver } from "./token-prover.ts";
 
 /** Every way to join, by its name. Throws `settings_invalid` for certificates that cannot be read. */
 export async function openProvers(
-  { gcpKeysUrl, awsCertificatesFile, awsStsUrl }: JoinConfig,
+  { gcpKeysUrl, awsCertificatesFile, awsStsUrl, trustDomain }: JoinConfig,
   pools: () => readonly PoolConfig[],
 ): Promise<ReadonlyMap<string, Prover>> {
   const own = awsCertificatesFile === undefined ? undefined : await readCertificates(awsCertificatesFile);
@@ -20,6 +21,7 @@ export async function openProvers(
     ["token", tokenProver],
     ["gcp", createGcpProver({ keysUrl: gcpKeysUrl, pools })],
     ["aws", createAwsProver({ keysOf, pools, ...maybe("stsUrl", awsStsUrl) })],
+    ["mtls", createMtlsProver({ trustDomain, pools })],
   ]);
 }
 

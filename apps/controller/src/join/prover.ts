@@ -1,3 +1,4 @@
+import type { PeerCertificate } from "../identity/peer-certificate.ts";
 import type { VmIdentityRow } from "../identity/vm-identities.ts";
 import type { KeyProof } from "../identity/vm-token.ts";
 import type { Tx } from "../store/open-store.ts";
@@ -43,6 +44,12 @@ export interface Prover {
    */
   verify(
     request: JoinRequest,
-    about: { readonly key: KeyProof; readonly address: string | undefined; orgIs(orgId: string): void },
+    about: {
+      readonly key: KeyProof;
+      readonly address: string | undefined;
+      /** Of the connection that the request came by. */
+      readonly certificate: PeerCertificate | undefined;
+      orgIs(orgId: string): void;
+    },
   ): Promise<(tx: Tx) => Promise<Claim>>;
 }

@@ -29,6 +29,10 @@ export const sha256 = plain("64 hexadecimal digits", (raw) =>
   /^[0-9a-f]{64}$/i.test(raw) ? raw.toLowerCase() : undefined,
 );
 
+export const pin = plain("sha256: and 64 hexadecimal digits", (raw) =>
+  /^sha256:[0-9a-f]{64}$/i.test(raw) ? raw.toLowerCase() : undefined,
+);
+
 export const runnerVersion = plain("a version such as 2.336.0", (raw) =>
   /^v?\d{1,4}\.\d{1,4}\.\d{1,6}$/.test(raw) ? raw.replace(/^v/, "") : undefined,
 );

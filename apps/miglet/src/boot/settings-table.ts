@@ -8,6 +8,7 @@ import {
   list,
   loopbackAddress,
   path,
+  pin,
   runnerVersion,
   secret,
   sha256,
@@ -86,6 +87,10 @@ export const settingsTable = {
   "controller.ca_path": may(path, "PEM file of a private certificate authority."),
   "controller.tls.cert_path": may(path, "PEM file of this VM's client certificate, for mutual TLS."),
   "controller.tls.key_path": may(path, "PEM file of its key; both are read again when they change."),
+  "controller.tls.ca_pin": may(
+    pin,
+    "sha256: and the digest of a public key (SPKI) that must be in the server's chain, beside all else that is verified.",
+  ),
   "controller.timeout": usually(duration(second, 10 * minute), 30 * second, "For one HTTP request."),
   "controller.give_up_after": usually(
     duration(0, 7 * 24 * hour),

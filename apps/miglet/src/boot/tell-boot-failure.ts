@@ -36,6 +36,7 @@ export async function tellBootFailure(
       caPath: values["controller.ca_path"],
       certPath: values["controller.tls.cert_path"],
       keyPath: values["controller.tls.key_path"],
+      caPin: values["controller.tls.ca_pin"],
     });
     const identity = await openIdentity({
       settings: {

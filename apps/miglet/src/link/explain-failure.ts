@@ -32,6 +32,10 @@ const meanings: readonly (readonly [RegExp, string])[] = [
     "it does not speak HTTP/2 as gRPC needs it: check controller.grpc_endpoint and whether a proxy stands between",
   ],
   [
+    /CA_PIN_MISMATCH|the pinned key/,
+    "it is not the controller of controller.tls.ca_pin, although this VM trusts its authority: check the address; the pin only if that authority was replaced",
+  ],
+  [
     /CERTIFICATE_REQUIRED|certificate required|BAD_CERTIFICATE|bad certificate|ALERT_UNKNOWN_CA|alert unknown ca|ALERT_CERTIFICATE_|alert certificate|ALERT_HANDSHAKE_FAILURE|alert handshake failure/,
     "it does not accept this VM's client certificate, or misses one: check controller.tls.cert_path and controller.tls.key_path",
   ],

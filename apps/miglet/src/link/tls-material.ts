@@ -2,6 +2,7 @@ import { createSecureContext } from "node:tls";
 import type { Log } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import { maybe } from "@mig/protocol";
+import { checkWithPin, type IdentityCheck } from "./ca-pin.ts";
 import { type WatchedFile, watchFile } from "./watched-file.ts";
 
 /** PEM texts. `ca` takes the place of the authorities that the runtime trusts by itself. */
@@ -10,6 +11,8 @@ export interface TlsMaterial {
   /** Both or none: what this VM proves itself with (seed 001, "Mutual TLS option for controller communication"). */
   readonly cert?: string;
   readonly key?: string;
+  /** In place of the runtime's own check of the server's name: that and controller.tls.ca_pin. */
+  readonly checkServerIdentity?: IdentityCheck;
 }
 
 /** Asked before each connection, so that what is rotated on disk is used from the next connection on. */
@@ -22,6 +25,8 @@ export interface TlsFiles {
   readonly certPath?: string | undefined;
   /** controller.tls.key_path */
   readonly keyPath?: string | undefined;
+  /** controller.tls.ca_pin */
+  readonly caPin?: string | undefined;
   readonly log?: Log;
 }
 
@@ -35,7 +40,7 @@ export const tlsRules = { rejectUnauthorized: true, minVersion: "TLSv1.2" } as c
  * Reads the files again when they change. A change that makes no sense (half of a pair, half of a file) leaves the last
  * material in use: whoever rotates two files cannot do it in one step.
  */
-export function createTlsSource({ caPath, certPath, keyPath, log }: TlsFiles): TlsSource {
+export function createTlsSource({ caPath, certPath, keyPath, caPin, log }: TlsFiles): TlsSource {
   if ((certPath === undefined) !== (keyPath === undefined))
     throw new MigError(
       "settings_invalid",
@@ -44,11 +49,13 @@ export function createTlsSource({ caPath, certPath, keyPath, log }: TlsFiles): T
   const ca = fileOf("controller.ca_path", caPath);
   const cert = fileOf("controller.tls.cert_path", certPath);
   const key = fileOf("controller.tls.key_path", keyPath);
+  const pinned = caPin === undefined ? {} : { checkServerIdentity: checkWithPin(caPin) };
   let last: TlsMaterial | undefined;
   let complaint = "";
   return async () => {
     try {
       const next: TlsMaterial = {
+        ...pinned,
         ...maybe("ca", await read(ca, certificate)),
         ...maybe("cert", await read(cert, certificate)),
         ...maybe("key", await read(key, privateKey)),

@@ -16,7 +16,7 @@ export const NonceAnswer = Type.Object({
 });
 
 export const JoinBody = Type.Object({
-  method: Type.String({ maxLength: 32, description: "token, gcp or aws" }),
+  method: Type.String({ maxLength: 32, description: "token, gcp, aws or mtls" }),
   nonce: Jws,
   key_proof: Type.String({
     ...Jws,

@@ -16,6 +16,8 @@ export interface TestCertificate {
 export interface TestCertificateRequest {
   /** DNS names and IP addresses that the certificate is for; a client certificate may have none. */
   readonly hosts: readonly string[];
+  /** URIs that name a client, as in spiffe://. */
+  readonly uris?: readonly string[];
   /** How long it is valid, from `notBefore` on; 1 without it. */
   readonly days?: number;
   /** An hour ago without it. In the past with few days gives an expired certificate. */
@@ -51,9 +53,18 @@ export async function createTestCa(name = "MIG test authority"): Promise<TestCa>
 async function issue(
   folder: string,
   root: TestCertificate,
-  { hosts, days = 1, notBefore = new Date(Date.now() - 3_600_000), commonName }: TestCertificateRequest,
+  {
+    hosts,
+    uris = [],
+    days = 1,
+    notBefore = new Date(Date.now() - 3_600_000),
+    commonName,
+  }: TestCertificateRequest,
 ): Promise<TestCertificate> {
-  const names = hosts.map((host) => `${isIP(host) === 0 ? "DNS" : "IP"}:${host}`);
+  const names = [
+    ...hosts.map((host) => `${isIP(host) === 0 ? "DNS" : "IP"}:${host}`),
+    ...uris.map((uri) => `URI:${uri}`),
+  ];
   await Promise.all([
     writeFile(join(folder, "ca.pem"), root.certPem),
     writeFile(join(folder, "ca.key"), root.keyPem, { mode: 0o600 }),

@@ -2,6 +2,7 @@ import { maybe } from "@mig/protocol";
 import { ErrorAnswer, JoinAnswer, JoinBody, NonceAnswer, RenewBody, VmPath } from "@mig/protocol/schemas";
 import type { Joined } from "../../../../join/join-desk.ts";
 import { ask, askNobody, callerOf, demand, originOf } from "../../../auth.ts";
+import { peerCertificateOf } from "../../../tls/peer-certificate.ts";
 import type { HttpParts } from "../../http-app.ts";
 import type { Routes } from "../../routes.ts";
 
@@ -25,7 +26,7 @@ export function join(routes: Routes, { desk: { access, findVm }, gate }: HttpPar
       schema: { tags, body: JoinBody, response: { 200: JoinAnswer, "4xx": ErrorAnswer } },
       onRequest: askNobody(gate, "join"),
     },
-    async ({ body, id, ip }) =>
+    async ({ body, id, ip, raw }) =>
       render(
         await join.join(
           {
@@ -39,7 +40,7 @@ export function join(routes: Routes, { desk: { access, findVm }, gate }: HttpPar
             ...maybe("document", body.aws?.document),
             ...maybe("callerIdentity", body.aws?.caller_identity),
           },
-          { requestId: id, address: ip },
+          { requestId: id, address: ip, ...maybe("certificate", peerCertificateOf(raw.socket)) },
         ),
       ),
   );
