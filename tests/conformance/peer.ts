@@ -60,7 +60,14 @@ export class Peer {
         http,
         httpEndpoint: this.#house.url,
         grpcEndpoint: this.#house.url,
-        timing: { reconnectFirstMs: 50, reconnectCapMs: 400, pollWaitMs: 2_000, pollPauseMs: 20 },
+        ...(this.#channel === "nats" ? { nats: { prefix: "mig" } } : {}),
+        timing: {
+          reconnectFirstMs: 50,
+          reconnectCapMs: 400,
+          pollWaitMs: 2_000,
+          pollPauseMs: 20,
+          natsPingMs: 500,
+        },
         log: silentLog,
       },
       {

@@ -30,6 +30,7 @@ export type {
   TaskResult,
 } from "./github/types.ts";
 export { type GoAgent, type GoAgentOptions, startGoAgent } from "./go-agent/go-agent.ts";
+export { hasNatsServer, type NatsServer, startNatsServer } from "./nats/nats-server.ts";
 export { type InstalledRunner, installRunner, type RunnerOptions } from "./runner/install-runner.ts";
 export {
   type JobOverrides,

@@ -5,6 +5,7 @@ import { readDirectory } from "./directory.ts";
 import type { Invocation, Problem } from "./env.ts";
 import { type GitHubConfig, readGitHub } from "./github.ts";
 import { type JoinConfig, readJoin } from "./join.ts";
+import { type NatsConfig, readNats } from "./nats.ts";
 import type { OrgConfig } from "./orgs.ts";
 import type { PoolConfig } from "./pools.ts";
 import { Secret } from "./secret.ts";
@@ -62,6 +63,8 @@ export interface Config {
   connectionsMax: number;
   limits: LimitsConfig;
   join: JoinConfig;
+  /** Undefined: no such channel. */
+  nats: NatsConfig | undefined;
   log: { level: LogLevel; format: "json" | "text" };
 }
 
@@ -95,12 +98,13 @@ export function buildConfig(invocation: Invocation): Outcome {
   const github = readGitHub(values, invocation, mode);
   const directory = readDirectory(values, invocation, mode, github);
   const pace = readPace(values);
+  const insecurePlaintext = values.switch("insecure_plaintext");
   const config: Config = {
     mode,
     listen: readListen(values),
     grpcListen: values.address("grpc_listen"),
     tls: readTls(values),
-    insecurePlaintext: values.switch("insecure_plaintext"),
+    insecurePlaintext,
     dataDir: resolve(values.text("data_dir") ?? "."),
     databaseUrl: readDatabaseUrl(values),
     tokens: readTokens(values, mode),
@@ -116,6 +120,7 @@ export function buildConfig(invocation: Invocation): Outcome {
     connectionTimeoutMs: values.durationMs("connection_timeout", { minMs: 50 }),
     connectionsMax: values.count("connections_max") ?? 1,
     join: readJoin(values),
+    nats: readNats(values, insecurePlaintext),
     limits: {
       connections: values.count("limits.connections_per_second") ?? 1,
       vm: values.count("limits.vm_per_second") ?? 1,

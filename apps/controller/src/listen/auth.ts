@@ -20,6 +20,8 @@ export interface Identified {
   readonly who: Who;
   /** A stream may not outlive this. */
   readonly untilMs?: number;
+  /** Of the VM's identity; absent for whoever has none. */
+  readonly identityEpoch?: number;
 }
 
 export interface Gate {
@@ -65,7 +67,7 @@ export function createGate({ isOpen, limits, tokens, identity }: GateSettings): 
     const { vmId, poolId, orgId, epoch, expiresAtMs } = held.token;
     if (!(await identities.stands(vmId, epoch)))
       throw new MigError("unauthenticated", `the identity of ${vmId} was revoked or replaced`);
-    return { who: { party: "vm", vmId, poolId, orgId }, untilMs: expiresAtMs };
+    return { who: { party: "vm", vmId, poolId, orgId }, untilMs: expiresAtMs, identityEpoch: epoch };
   }
 
   return {
