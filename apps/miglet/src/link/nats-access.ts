@@ -71,7 +71,7 @@ async function readAuthenticator(path: string): Promise<Authenticator> {
       cause,
     });
   }
-  if (text.includes("BEGIN NATS USER JWT")) return credsAuthenticator(Buffer.from(text));
+  if (text.includes("BEGIN NATS USER JWT")) return credsAuthenticator(Buffer.from(`${text}\n`));
   const colon = text.indexOf(":");
   if (colon < 0) return tokenAuthenticator(text);
   return usernamePasswordAuthenticator(text.slice(0, colon), text.slice(colon + 1));

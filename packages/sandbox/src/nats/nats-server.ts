@@ -10,6 +10,9 @@ export interface NatsServer extends AsyncDisposable {
   readonly url: string;
   /** Ends the process at once. */
   kill(): Promise<void>;
+  /** Stops without a word: connections stay open and nobody answers. */
+  pause(): void;
+  resume(): void;
   /** On the same port and store. */
   start(): Promise<void>;
 }
@@ -51,6 +54,8 @@ export async function startNatsServer(more = ""): Promise<NatsServer> {
       running.kill("SIGKILL");
       await ended;
     },
+    pause: () => void child?.kill("SIGSTOP"),
+    resume: () => void child?.kill("SIGCONT"),
     async [Symbol.asyncDispose]() {
       await server.kill();
       await rm(dir, { recursive: true, force: true });

@@ -10,7 +10,6 @@ import { readFrame } from "../ws/incoming.ts";
 import { createPaceLimit } from "../ws/pace-limit.ts";
 import type { NatsParts } from "./nats-parts.ts";
 import { Outgoing } from "./outgoing.ts";
-import { openCommandBox } from "./streams.ts";
 
 /** Heartbeats and signs of life of one VM. */
 const livePace = { perSecond: 20, burst: 100 };
@@ -62,7 +61,6 @@ export class AgentStream {
   /** The `connect` of the link. */
   async open(body: Uint8Array): Promise<void> {
     const { vmId } = this.#peer;
-    const { manager, names } = this.#parts;
     try {
       const [message] = readFrame(Buffer.from(body), vmId);
       if (message?.kind !== "connect") throw new WireError("connect first");
@@ -71,7 +69,7 @@ export class AgentStream {
       const session = await this.#slot.open(this.#standing.own(message.connect));
       if (session === undefined) return;
       this.#session = session.reply.epoch;
-      await openCommandBox(manager, names, vmId, this.#session);
+      await this.#parts.openCommandBox(vmId, this.#session);
       if (this.#end.signal.aborted) return;
       this.#out.tell({ kind: "connect_ack", reply: session.reply });
       session.ready();

@@ -28,7 +28,7 @@ export function connectNats({ urls, credentials, ca }: NatsConfig): Promise<Nats
 }
 
 function authenticatorOf(text: string): Authenticator {
-  if (text.includes("BEGIN NATS USER JWT")) return credsAuthenticator(Buffer.from(text));
+  if (text.includes("BEGIN NATS USER JWT")) return credsAuthenticator(Buffer.from(`${text}\n`));
   const colon = text.indexOf(":");
   if (colon < 0) return tokenAuthenticator(text);
   return usernamePasswordAuthenticator(text.slice(0, colon), text.slice(colon + 1));

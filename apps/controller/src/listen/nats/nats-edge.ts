@@ -11,7 +11,7 @@ import { connectNats } from "./connect-nats.ts";
 import { Incoming, keepTaking } from "./incoming.ts";
 import type { NatsParts } from "./nats-parts.ts";
 import { Outgoing } from "./outgoing.ts";
-import { ensureStreams } from "./streams.ts";
+import { ensureStreams, isStreamMissing, openCommandBox } from "./streams.ts";
 
 export interface NatsEdgeSettings {
   readonly config: NatsConfig;
@@ -45,11 +45,14 @@ export function createNatsEdge(settings: NatsEdgeSettings): NatsEdge {
   let incoming: Incoming | undefined;
   let isStopping = false;
 
-  const tell = (error: unknown): void =>
-    log.warn(
-      { error, servers: config.urls },
-      "NATS cannot be used now; agents take other channels meanwhile",
-    );
+  let complaint = "";
+  const tell = (error: unknown): void => {
+    const isNews = complaint !== String(error);
+    complaint = String(error);
+    const fields = { error, servers: config.urls };
+    if (isNews) log.warn(fields, "NATS cannot be used now; agents take other channels meanwhile");
+    else log.debug(fields, "NATS can still not be used");
+  };
   const running = keepTaking(serve, tell, end.signal);
 
   async function serve(): Promise<void> {
@@ -57,13 +60,20 @@ export function createNatsEdge(settings: NatsEdgeSettings): NatsEdge {
     if (end.signal.aborted) return;
     const names = natsNames(config.prefix);
     const manager = await jetstreamManager(connection);
-    await ensureStreams(manager, names, config.prefix, config.replicas);
+    const ensure = (): Promise<void> => ensureStreams(manager, names, config.prefix, config.replicas);
+    await ensure();
     const parts: NatsParts = {
       ...settings,
       silentMs: settings.silentMs ?? silentMsUsual,
       names,
       connection,
-      manager,
+      openCommandBox: (vmId, session) =>
+        openCommandBox(manager, names, vmId, session).catch(async (error: unknown) => {
+          if (!isStreamMissing(error)) throw error;
+          // It was in the memory of a server that has started again since.
+          await ensure();
+          await openCommandBox(manager, names, vmId, session);
+        }),
       stream: jetstream(connection),
     };
     const connects = connection.subscribe(`${config.prefix}.connect.*.*.*`, {
@@ -73,6 +83,7 @@ export function createNatsEdge(settings: NatsEdgeSettings): NatsEdge {
       },
     });
     incoming = new Incoming(parts, end.signal);
+    complaint = "";
     log.info({ servers: config.urls, prefix: config.prefix }, "agents may come over NATS");
     try {
       await incoming.run();

@@ -1,6 +1,6 @@
 import type { Log } from "@mig/kit";
 import type { NatsNames, NatsPeer } from "@mig/protocol";
-import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
+import type { JetStreamClient } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { Desk } from "../../session/desk.ts";
 import type { Standing } from "../stream/standing.ts";
@@ -12,7 +12,8 @@ export interface NatsParts {
   readonly names: NatsNames;
   readonly connection: NatsConnection;
   readonly stream: JetStreamClient;
-  readonly manager: JetStreamManager;
+  /** For the commands of this session alone. */
+  openCommandBox(vmId: string, session: number): Promise<void>;
   standingOf(peer: NatsPeer): Promise<Standing>;
   /** An agent that says nothing for so long is gone; it says something every few seconds. */
   readonly silentMs: number;

@@ -93,7 +93,7 @@ async function findStream(jsm: JetStreamManager, name: string): Promise<object |
   try {
     return (await jsm.streams.info(name)).config;
   } catch (error) {
-    if (error instanceof JetStreamApiError && error.code === streamMissing) return undefined;
+    if (isStreamMissing(error)) return undefined;
     throw error;
   }
 }
@@ -106,6 +106,9 @@ function isOther(wanted: object, there: object): boolean {
 }
 
 const streamMissing = 10_059;
+export function isStreamMissing(error: unknown): boolean {
+  return error instanceof JetStreamApiError && error.code === streamMissing;
+}
 const consumerMissing = 10_014;
 
 /**
