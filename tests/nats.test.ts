@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { silentLog, waitFor } from "@mig/kit";
 import { agentMessageToJson, asObject, type Command, natsNames } from "@mig/protocol";
 import { hasNatsServer, type NatsServer, startNatsServer } from "@mig/sandbox";
-import { jetstream } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import {
   type Authenticator,
   connect,
@@ -65,6 +65,7 @@ describe.skipIf(!hasNatsServer())("one VM and another on NATS", () => {
         http,
         bearer,
         grpcEndpoint: undefined,
+        tls: async () => ({ ca: nats.ca }),
         nats: { prefix: "mig" },
         timing: { reconnectFirstMs: 50, reconnectCapMs: 400, natsPingMs: 300, answerMs: 1_500 },
         log: silentLog,
@@ -90,8 +91,9 @@ describe.skipIf(!hasNatsServer())("one VM and another on NATS", () => {
   /** A connection of somebody's own making, with what the controller gave to a VM. */
   async function connectAs(authenticator: Authenticator, inboxPrefix?: string): Promise<NatsConnection> {
     const connection = await connect({
-      servers: [new URL(nats.server.url).host],
+      servers: [`localhost:${new URL(nats.server.url).port}`],
       authenticator,
+      tls: { ca: nats.ca },
       reconnect: false,
       ...(inboxPrefix === undefined ? {} : { inboxPrefix }),
     });
@@ -184,6 +186,34 @@ describe.skipIf(!hasNatsServer())("one VM and another on NATS", () => {
     await order("vm-astray");
     await waitFor("the VM's own", () => commands.length > 0);
     expect(commands.map(({ id }) => id)).not.toContain("led-astray");
+  });
+
+  it("what JetStream answers to a subject of a VM's choice does nothing to anybody else", async () => {
+    const admin = await connectAs(nats.admin);
+    const manager = await jetstreamManager(admin);
+    const vm = await startVm("vm-led");
+    await vm.link.close();
+    const { epoch } = (await lab.api("GET", "vms/vm-led")).body;
+    const { connection } = await steal("vm-led", vm.token);
+    await jetstream(admin).publish(names.commands("vm-bystander", 1), "{}");
+    for (let n = 0; n < 3; n += 1) await jetstream(admin).publish(names.commands("vm-led", epoch), "{}");
+    const led: string[] = [];
+    admin.subscribe("led.>", { callback: (_error, { subject }) => void led.push(subject) });
+    await admin.flush();
+    // The server does lead them to where the VM says, which the last of each shows, and what is in them is harmless.
+    const box = `${names.commandStream}.${names.commandConsumer("vm-led")}`;
+    const replies = ["PURGE", "DELETE"].map((verb) => `$JS.API.STREAM.${verb}.${names.commandStream}`);
+    for (const [subject, last] of [
+      [names.up({ vmId: "vm-led", identityEpoch: 1 }), "led.receipt"],
+      [`$JS.API.CONSUMER.MSG.NEXT.${box}`, "led.command"],
+    ] as const)
+      for (const reply of [...replies, last]) connection.publish(subject, "", { reply });
+    await waitFor(
+      "the last of each",
+      () => led.includes("led.receipt") && led.includes(names.commands("vm-led", epoch)),
+    );
+    const { state } = await manager.streams.info(names.commandStream, { subjects_filter: ">" });
+    expect(state.subjects).toMatchObject({ [names.commands("vm-bystander", 1)]: 1 });
   });
 
   it("a revoked VM is cut at once and does not come back", async () => {

@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type NatsServer, startNatsServer } from "@mig/sandbox";
+import { createTestCa, type NatsServer, startNatsServer } from "@mig/sandbox";
 import { encodeAccount, encodeOperator, encodeUser, fmtCreds } from "@nats-io/jwt";
 import { createAccount, createOperator, createUser } from "@nats-io/nkeys";
 import { type Authenticator, credsAuthenticator } from "@nats-io/transport-node";
@@ -12,6 +12,8 @@ export interface OperatedNats {
   readonly flags: readonly string[];
   /** Somebody who may do everything in the account. */
   readonly admin: Authenticator;
+  /** The server speaks TLS with an authority of its own. */
+  readonly ca: string;
 }
 
 const unlimited = { conn: -1, subs: -1, data: -1, payload: -1, imports: -1, exports: -1, wildcards: true };
@@ -32,7 +34,14 @@ export async function startOperatedNats(dir: string): Promise<OperatedNats> {
     { signer: operator },
   );
   const systemJwt = await encodeAccount("system", system, { limits: unlimited }, { signer: operator });
+  const ca = await createTestCa();
+  const { certPem, keyPem } = await ca.issue({ hosts: ["localhost"] });
+  const [caPath, certPath, keyPath] = ["ca.pem", "nats.crt", "nats.key"].map((name) => join(dir, name));
+  await writeFile(String(caPath), ca.caPem);
+  await writeFile(String(certPath), certPem);
+  await writeFile(String(keyPath), keyPem, { mode: 0o600 });
   const server = await startNatsServer(`
+tls { cert_file: "${certPath}", key_file: "${keyPath}" }
 operator: ${await encodeOperator("mig", operator, { system_account: system.getPublicKey() })}
 system_account: ${system.getPublicKey()}
 resolver: MEMORY
@@ -47,9 +56,16 @@ resolver_preload: {
   await writeFile(credsPath, creds, { mode: 0o600 });
   return {
     server,
+    ca: ca.caPem,
     admin: credsAuthenticator(creds),
     flags: [
-      ...["--nats-url", server.url, "--nats-credentials-file", credsPath],
+      ...[
+        "--nats-url",
+        server.url.replace("nats://127.0.0.1", "tls://localhost"),
+        "--nats-ca-file",
+        String(caPath),
+      ],
+      ...["--nats-credentials-file", credsPath],
       ...["--nats-account-seed-file", seedPath, "--nats-account", account.getPublicKey()],
     ],
   };

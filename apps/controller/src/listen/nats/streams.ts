@@ -40,6 +40,10 @@ export function streamConfigs(names: NatsNames, prefix: string, replicas: number
     retention: RetentionPolicy.Workqueue,
     duplicate_window: nanos(dedupeMs),
     num_replicas: replicas,
+    // A VM chooses where JetStream sends a receipt, and $JS.API.STREAM.PURGE takes one for an order: no server that is
+    // asked to empty these streams or to take a message out of them may do it, whoever asks.
+    deny_purge: true,
+    deny_delete: true,
   };
   return [
     {
@@ -112,8 +116,8 @@ export function isStreamMissing(error: unknown): boolean {
 const consumerMissing = 10_014;
 
 /**
- * A session's own box: what an older session left is gone, and its agent, if it still listens, finds no consumer. Only
- * controllers make consumers, so a VM needs no right to.
+ * A session's own box: what an older session left is out of reach and ends with its age, and its agent, if it still listens,
+ * finds no consumer. Only controllers make consumers, so a VM needs no right to.
  */
 export async function openCommandBox(
   jsm: JetStreamManager,
@@ -127,7 +131,6 @@ export async function openCommandBox(
   } catch (error) {
     if (!(error instanceof JetStreamApiError) || error.code !== consumerMissing) throw error;
   }
-  await jsm.streams.purge(names.commandStream, { filter: names.commands(vmId, "*") });
   await jsm.consumers.add(names.commandStream, {
     durable_name: name,
     filter_subject: names.commands(vmId, session),
