@@ -23,16 +23,18 @@ export class Peer {
   readonly vmId: string;
   readonly #house: House;
   readonly #channel: Channel;
+  readonly #answerMs: number;
   readonly #commands: Command[] = [];
   readonly #seen = new Set<string>();
   #incarnation = `boot-${uuid7().slice(-12)}`;
   #link: ChosenLink | undefined;
   #http: HttpCalls | undefined;
 
-  constructor(house: House, channel: Channel, vmId: string, incarnation?: string) {
+  constructor(house: House, channel: Channel, vmId: string, incarnation?: string, answerMs = 10_000) {
     this.vmId = vmId;
     this.#house = house;
     this.#channel = channel;
+    this.#answerMs = answerMs;
     this.#incarnation = incarnation ?? this.#incarnation;
   }
 
@@ -60,7 +62,15 @@ export class Peer {
         http,
         httpEndpoint: this.#house.url,
         grpcEndpoint: this.#house.url,
-        timing: { reconnectFirstMs: 50, reconnectCapMs: 400, pollWaitMs: 2_000, pollPauseMs: 20 },
+        ...(this.#channel === "nats" ? { nats: { prefix: "mig" } } : {}),
+        timing: {
+          reconnectFirstMs: 50,
+          reconnectCapMs: 400,
+          pollWaitMs: 2_000,
+          pollPauseMs: 20,
+          natsPingMs: 500,
+          answerMs: this.#answerMs,
+        },
         log: silentLog,
       },
       {

@@ -66,6 +66,8 @@ export interface HouseOptions {
   /** Arguments of mig-controller in place of the development ones. */
   controllerArgs?: readonly string[];
   databaseUrl?: string;
+  /** Of the controller, beside what the house gives it. */
+  moreArgs?: readonly string[];
   /** A controller that knows its callers, and VMs that join it with an enrolment token. */
   join?: boolean;
   /** Of such a house: which machines pool-a takes by what their cloud says, and the controller's settings for it. */
@@ -126,6 +128,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     ...["--data-dir", join(dir, "data"), "--log-format", "json", "--command-ack-timeout", "1s"],
     ...(options.databaseUrl === undefined ? [] : ["--database-url", options.databaseUrl]),
     ...(tls?.controllerArgs ?? []),
+    ...(options.moreArgs ?? []),
     ...(options.controllerArgs ?? [
       ...(options.join === true ? [] : ["--dev"]),
       "--config",

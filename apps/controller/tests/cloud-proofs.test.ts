@@ -186,14 +186,24 @@ describe("an instance of GCP", () => {
   it("is told to come back when Google's keys cannot be read", async () => {
     const prover = createGcpProver({ keysUrl: "http://127.0.0.1:9/", pools: () => [] });
     const request = { method: "gcp", nonce: "n", keyProof: "", vmId: "v", identityToken: google.sign("a") };
-    const about = { key: { thumbprint: "t", publicJwk: {} }, address: undefined, orgIs: () => {} };
+    const about = {
+      key: { thumbprint: "t", publicJwk: {} },
+      address: undefined,
+      certificate: undefined,
+      orgIs: () => {},
+    };
     await expect(prover.verify(request, about)).rejects.toMatchObject({ code: "identity_unavailable" });
   });
 
   it("is refused with any byte of its token changed", async () => {
     const prover = createGcpProver({ keysUrl: google.url, pools: () => [] });
     const token = google.sign(joinChallenge("n", "t"));
-    const about = { key: { thumbprint: "t", publicJwk: {} }, address: undefined, orgIs: () => {} };
+    const about = {
+      key: { thumbprint: "t", publicJwk: {} },
+      address: undefined,
+      certificate: undefined,
+      orgIs: () => {},
+    };
     const outcome = async (identityToken: string): Promise<unknown> =>
       prover
         .verify({ method: "gcp", nonce: "n", keyProof: "", vmId: "runner-vm-1", identityToken }, about)

@@ -9,6 +9,7 @@ import { resolveGrpcEndpoint } from "./link/endpoint.ts";
 import { createHttpCalls, type HttpCalls } from "./link/http-calls.ts";
 import { createInbox, type Inbox } from "./link/inbox.ts";
 import type { LinkListener, Speaker } from "./link/link.ts";
+import type { NatsSettings } from "./link/nats-access.ts";
 import type { TlsSource } from "./link/tls-material.ts";
 import type { Memory } from "./memory/open-memory.ts";
 
@@ -68,6 +69,7 @@ export function createLinkKeeper(about: LinkKeeperSettings): LinkKeeper {
       speaker,
       http,
       httpEndpoint: endpoint,
+      nats: natsOf(settings),
       grpcEndpoint: resolveGrpcEndpoint(settings["controller.grpc_endpoint"], endpoint),
       timing: {
         reconnectFirstMs: settings["controller.retry.initial_backoff"],
@@ -84,6 +86,13 @@ export function createLinkKeeper(about: LinkKeeperSettings): LinkKeeper {
     inbox,
     whenAnswered: (withinMs) => Promise.race([answering, pause(withinMs)]),
   };
+}
+
+/** `auto` tries NATS only where an operator has written where it is. */
+function natsOf(settings: Settings): NatsSettings | undefined {
+  const urls = settings["nats.url"]?.split(",").map((one) => one.trim());
+  if (urls === undefined && settings["controller.channel"] !== "nats") return undefined;
+  return { urls, credentialsPath: settings["nats.credentials_file"], prefix: settings["nats.prefix"] };
 }
 
 function createListener(

@@ -13,6 +13,16 @@ export {
 export { assertLimits, limits } from "./limits.ts";
 export * from "./messages.ts";
 export {
+  NATS_PREFIX_PATTERN,
+  type NatsNames,
+  type NatsPeer,
+  natsLinkHeader,
+  natsNames,
+  natsPeerOf,
+  natsToken,
+  natsWords,
+} from "./nats.ts";
+export {
   type About,
   asObject,
   maybe,

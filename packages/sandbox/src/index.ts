@@ -38,6 +38,7 @@ export {
   startOidcIssuer,
   type TokenOptions,
 } from "./identity/oidc-issuer.ts";
+export { hasNatsServer, type NatsServer, startNatsServer } from "./nats/nats-server.ts";
 export { type InstalledRunner, installRunner, type RunnerOptions } from "./runner/install-runner.ts";
 export {
   type JobOverrides,

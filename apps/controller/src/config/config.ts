@@ -5,6 +5,7 @@ import { readDirectory } from "./directory.ts";
 import type { Invocation, Problem } from "./env.ts";
 import { type GitHubConfig, readGitHub } from "./github.ts";
 import { type JoinConfig, readJoin } from "./join.ts";
+import { type NatsConfig, readNats } from "./nats.ts";
 import { type OidcConfig, readOidc } from "./oidc.ts";
 import type { OrgConfig } from "./orgs.ts";
 import type { PoolConfig } from "./pools.ts";
@@ -65,6 +66,8 @@ export interface Config {
   join: JoinConfig;
   /** Undefined: operators have API keys only. */
   oidc: OidcConfig | undefined;
+  /** Undefined: no such channel. */
+  nats: NatsConfig | undefined;
   log: { level: LogLevel; format: "json" | "text" };
 }
 
@@ -98,12 +101,13 @@ export function buildConfig(invocation: Invocation): Outcome {
   const github = readGitHub(values, invocation, mode);
   const directory = readDirectory(values, invocation, mode, github);
   const pace = readPace(values);
+  const insecurePlaintext = values.switch("insecure_plaintext");
   const config: Config = {
     mode,
     listen: readListen(values),
     grpcListen: values.address("grpc_listen"),
     tls: readTls(values),
-    insecurePlaintext: values.switch("insecure_plaintext"),
+    insecurePlaintext,
     dataDir: resolve(values.text("data_dir") ?? "."),
     databaseUrl: readDatabaseUrl(values),
     tokens: readTokens(values, mode),
@@ -120,6 +124,7 @@ export function buildConfig(invocation: Invocation): Outcome {
     connectionsMax: values.count("connections_max") ?? 1,
     join: readJoin(values),
     oidc: readOidc(values, invocation),
+    nats: readNats(values, insecurePlaintext),
     limits: {
       connections: values.count("limits.connections_per_second") ?? 1,
       vm: values.count("limits.vm_per_second") ?? 1,

@@ -165,6 +165,26 @@ export const settings = {
     fallback: "mig",
     help: "whose SPIFFE ids in client certificates name VMs: spiffe://DOMAIN/org/ORG/pool/POOL/vm/VM",
   },
+  "nats.url": {
+    kind: "list",
+    help: "NATS servers with JetStream, as tls://nats.example:4222: agents may then use the channel nats; unset: there is none",
+  },
+  "nats.agent_url": { kind: "list", help: "the same servers as agents reach them; default: nats.url" },
+  "nats.credentials_file": {
+    kind: "path",
+    help: "what the controller says to NATS: a .creds file, USER:PASSWORD, or a token",
+  },
+  "nats.ca_file": { kind: "path", help: "PEM file of the NATS servers' certificate authority" },
+  "nats.prefix": { kind: "text", fallback: "mig", help: "what all its subjects and streams begin with" },
+  "nats.account_seed_file": {
+    kind: "path",
+    help: "the seed (SA…) of the NATS account's key or signing key: each VM gets credentials of its own, for its own subjects",
+  },
+  "nats.account": {
+    kind: "text",
+    help: "the account's public key (A…), where nats.account_seed_file holds a signing key",
+  },
+  "nats.replicas": { kind: "count", fallback: "1", help: "servers that keep a copy of each stream" },
   heartbeat_interval: { kind: "duration", fallback: "15s", help: "how often agents report" },
   unreachable_after: { kind: "duration", fallback: "45s", help: "silence after which a VM is unreachable" },
   lost_after: { kind: "duration", fallback: "2m", help: "silence after which a VM is written off" },

@@ -25,6 +25,8 @@ export interface Identified {
   readonly who: Who;
   /** A stream may not outlive this. */
   readonly untilMs?: number;
+  /** Of the VM's identity; absent for whoever has none. */
+  readonly identityEpoch?: number;
 }
 
 export interface Gate {
@@ -76,7 +78,7 @@ export function createGate({ isOpen, limits, tokens, identity, desk, log }: Gate
     const { vmId, poolId, orgId, epoch, expiresAtMs } = held.token;
     if (!(await identities.stands(vmId, epoch)))
       throw new MigError("unauthenticated", `the identity of ${vmId} was revoked or replaced`);
-    return { who: { party: "vm", vmId, poolId, orgId }, untilMs: expiresAtMs };
+    return { who: { party: "vm", vmId, poolId, orgId }, untilMs: expiresAtMs, identityEpoch: epoch };
   }
 
   return {

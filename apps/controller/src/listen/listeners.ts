@@ -8,6 +8,9 @@ import { type Door, openDoor } from "./door.ts";
 import { createGrpcEdge } from "./grpc/grpc-edge.ts";
 import type { Health } from "./health.ts";
 import { createHttpApp, type HttpDesk } from "./http/http-app.ts";
+import { createNatsEdge, type NatsEdge } from "./nats/nats-edge.ts";
+import { createNatsStanding } from "./nats/standing.ts";
+import { createNatsOffers } from "./nats/vm-credentials.ts";
 import { openSampleFiles } from "./sample-files.ts";
 import { createTlsEdge, type TlsEdge } from "./tls/tls-edge.ts";
 import { type CertificateWatch, watchCertificate } from "./tls/watch-certificate.ts";
@@ -76,6 +79,7 @@ export async function startListeners({
     headersTimeoutMs: config.connectionTimeoutMs,
     pingMs,
     ws,
+    offers: config.nats === undefined ? undefined : createNatsOffers(config.nats),
   });
   const grpc = createGrpcEdge({
     desk,
@@ -89,6 +93,7 @@ export async function startListeners({
     retryMs,
   });
 
+  let nats: NatsEdge | undefined;
   const doors: Door[] = [];
   const open = async (address: Address): Promise<Address> => {
     let nextFullMs = 0;
@@ -115,7 +120,7 @@ export async function startListeners({
   const close = async (graceMs: number): Promise<void> => {
     tls?.watch.stop();
     for (const door of doors) door.stopListening();
-    await Promise.all([http.close(graceMs), grpc.close(graceMs), ws.close(graceMs)]);
+    await Promise.all([http.close(graceMs), grpc.close(graceMs), ws.close(graceMs), nats?.close(graceMs)]);
     for (const door of doors) door.destroyAll();
     await files?.close();
   };
@@ -123,12 +128,30 @@ export async function startListeners({
   try {
     const httpAddress = await open(config.listen);
     const grpcAddress = config.grpcListen === undefined ? undefined : await open(config.grpcListen);
+    nats = openNats(config, desk, log);
     announce(config, httpAddress, grpcAddress, log);
     return { httpAddress, grpcAddress, close };
   } catch (error) {
     await close(0);
     throw error;
   }
+}
+
+function openNats(config: Config, desk: HttpDesk, log: Log): NatsEdge | undefined {
+  const { nats, mode, tokens } = config;
+  if (nats === undefined) return undefined;
+  const isUnsigned = nats.accountSeed === undefined;
+  if (isUnsigned && mode === "normal")
+    log.warn(
+      {},
+      "nats.url without nats.account_seed_file: the NATS server alone says who may speak for which VM. Let the controller give each VM its own credentials",
+    );
+  const standingOf = createNatsStanding({
+    isOpen: mode !== "normal",
+    takesUnnamed: isUnsigned || tokens?.agent !== undefined,
+    identities: desk.access?.identities,
+  });
+  return createNatsEdge({ config: nats, desk, log, standingOf, retryMs });
 }
 
 function openTls(files: TlsConfig, { connectionTimeoutMs }: Config, log: Log, pollMs: number): OpenTls {

@@ -93,6 +93,18 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
     `${settings["controller.channel"]} needs controller.endpoint`,
   );
   must(
+    settings["controller.channel"] !== "nats" ||
+      isGiven("controller.endpoint") ||
+      isGiven("nats.credentials_file"),
+    "controller.channel",
+    "nats needs controller.endpoint, or nats.url and nats.credentials_file",
+  );
+  must(
+    !isGiven("nats.credentials_file") || isGiven("nats.url"),
+    "nats.credentials_file",
+    "needs nats.url beside it",
+  );
+  must(
     settings["controller.auth.type"] !== "bearer" ||
       isGiven("controller.auth.token_path") ||
       isGiven("controller.auth.token") ||

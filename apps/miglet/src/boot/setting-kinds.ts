@@ -56,6 +56,16 @@ export const url = plain("http://host:port or https://host:port", (raw) => {
   return isWeb && parsed?.username === "" && parsed.search === "" ? raw.replace(/\/+$/, "") : undefined;
 });
 
+/** Several, with commas between. Credentials are in a file. */
+export const natsUrl = plain("nats://host:port or tls://host:port", (raw) =>
+  raw.split(",").every((one) => {
+    const parsed = URL.parse(one.trim());
+    return parsed !== null && /^(?:nats|tls):$/.test(parsed.protocol) && parsed.username === "";
+  })
+    ? raw
+    : undefined,
+);
+
 export const address = plain("host:port, http://host:port or https://host:port", (raw) => {
   const match = /^(?:https?:\/\/)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?\/?$/.exec(raw);
   return match === null || Number(match[1] ?? 1) < 1 || Number(match[1] ?? 1) > 65_535

@@ -7,6 +7,7 @@ import {
   type Kind,
   list,
   loopbackAddress,
+  natsUrl,
   path,
   pin,
   runnerVersion,
@@ -62,9 +63,9 @@ export const settingsTable = {
     "The controller's gRPC address; host and port of controller.endpoint without it.",
   ),
   "controller.channel": usually(
-    choice("auto", "grpc", "websocket", "sse", "poll"),
+    choice("auto", "grpc", "websocket", "sse", "poll", "nats"),
     "auto",
-    "How commands come: auto tries gRPC, WebSocket, server-sent events and HTTP polling, in this order.",
+    "How commands come: auto tries NATS if nats.url is set, then gRPC, WebSocket, server-sent events and HTTP polling, in this order.",
   ),
   "controller.auth.type": may(
     choice("none", "bearer"),
@@ -108,6 +109,16 @@ export const settingsTable = {
     5,
     "Not used: events are sent until they are acknowledged. Kept for existing files.",
   ),
+
+  "nats.url": may(
+    natsUrl,
+    "NATS servers for the channel nats; without it the controller tells where they are.",
+  ),
+  "nats.credentials_file": may(
+    path,
+    "A .creds file, USER:PASSWORD or a token for them; without it the controller gives this VM credentials of its own.",
+  ),
+  "nats.prefix": usually(text, "mig", "What the subjects begin with, where the controller is not asked."),
 
   "metadata.source": usually(
     choice("auto", "gcp", "aws", "none"),

@@ -3,6 +3,7 @@ import type { ControllerClock } from "./controller-clock.ts";
 import type { HttpCalls } from "./http-calls.ts";
 import type { Channel, Link, LinkUp, OpenLinkListener, Speaker } from "./link.ts";
 import type { LinkTiming } from "./link-timing.ts";
+import type { NatsSettings } from "./nats-access.ts";
 import { openPollLink } from "./poll-link.ts";
 import type { TlsSource } from "./tls-material.ts";
 
@@ -15,6 +16,8 @@ export interface ChannelParts {
   grpcEndpoint: string | undefined;
   /** controller.endpoint, for channels that stay open; undefined = none of them. */
   httpEndpoint?: string | undefined;
+  /** Undefined: the channel nats is not wanted. */
+  nats?: NatsSettings | undefined;
   bearer?: (() => Promise<string | undefined>) | undefined;
   tls?: TlsSource | undefined;
   /** The last command that came as a server-sent event. */
@@ -34,6 +37,16 @@ type OpenChannel = (listener: OpenLinkListener) => Promise<{ link: Link; up: Lin
  */
 export const channelTable: readonly (readonly [Channel, (parts: ChannelParts) => OpenChannel | undefined])[] =
   [
+    [
+      "nats",
+      ({ nats, timing, bearer: _bearer, ...parts }) =>
+        nats === undefined
+          ? undefined
+          : async (listener) => {
+              const { openNatsLink } = await import("./nats-link.ts");
+              return openNatsLink({ ...parts, ...timing, nats }, listener);
+            },
+    ],
     [
       "grpc",
       ({ grpcEndpoint: endpoint, timing, ...parts }) =>

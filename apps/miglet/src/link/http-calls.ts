@@ -47,6 +47,8 @@ export interface HttpCalls {
   /** At most `waitMs` held by the server. */
   getCommands(waitMs: number, migletState: string, signal: AbortSignal): Promise<Command[]>;
   answerCommand(answer: CommandAnswer): Promise<void>;
+  /** Where NATS is, and credentials there for this key; keys as on the wire. */
+  requestNatsAccess(publicKey: string): Promise<JsonObject>;
   /** The grant's JSON, keys as on the wire. */
   requestRegistrationToken(body: JsonObject): Promise<JsonObject>;
   /** Asks the controller to have GitHub let this VM's runner go. */
@@ -126,6 +128,9 @@ export function createHttpCalls(settings: HttpCallSettings): HttpCalls {
     },
     async answerCommand(answer) {
       await post("answers", `/commands/${pathSegment(answer.commandId)}/ack`, answerToJson(answer));
+    },
+    async requestNatsAccess(publicKey) {
+      return toJsonObject(await post("nats", "/nats", { public_key: publicKey }));
     },
     async requestRegistrationToken(body) {
       return toJsonObject(await post("registration", "/registration-token", body));

@@ -17,6 +17,8 @@ export interface LinkTiming {
   answerMs: number;
   /** A stream of events on which not even a comment comes for so long is dead. */
   streamSilentMs: number;
+  /** On NATS: nothing was said for so long, and the controller is asked whether it is there. */
+  natsPingMs: number;
   pollWaitMs: number;
   pollPauseMs: number;
 }
@@ -32,6 +34,7 @@ export const usualTiming: LinkTiming = {
   fallbackMs: 4_000,
   answerMs: 10_000,
   streamSilentMs: 45_000,
+  natsPingMs: 5_000,
   pollWaitMs: limits.commandWaitMsMax,
   pollPauseMs: 5000,
 };

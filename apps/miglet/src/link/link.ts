@@ -10,7 +10,7 @@ import type {
 } from "@mig/protocol";
 
 /** How a MIGlet and the controller talk. The other channels of DESIGN §2 get their own file each. */
-export const channels = ["grpc", "websocket", "sse", "poll"] as const;
+export const channels = ["nats", "grpc", "websocket", "sse", "poll"] as const;
 export type Channel = (typeof channels)[number];
 
 /** On these, events, heartbeats and answers go by HTTP in any case. */

@@ -105,6 +105,25 @@ export const GrantAnswer = Type.Object({
   runner_name: Type.Optional(Type.String()),
 });
 
+export const NatsBody = Type.Object({
+  public_key: Type.String({
+    pattern: "^U[A-Z2-7]{55}$",
+    description: "of an nkey that the agent has made; its seed stays on the VM",
+  }),
+});
+
+export const NatsAnswer = Type.Object({
+  servers: Type.Array(Type.String()),
+  prefix: Type.String({ description: "what all subjects begin with" }),
+  identity_epoch: Type.Number({ description: "part of the VM's subjects" }),
+  jwt: Type.Optional(
+    Type.String({
+      description: "for that key and this VM's subjects; absent: the server asks for no such thing",
+    }),
+  ),
+  expires_in_ms: Type.Optional(Type.Number({ description: "the NATS server ends the connection then" })),
+});
+
 export const ReleaseAnswer = Type.Object({
   registration: Type.Union([Type.Literal("removed"), Type.Literal("busy"), Type.Literal("unknown")], {
     description: "busy: GitHub says that a job runs there; unknown: nobody can say",

@@ -29,6 +29,8 @@ export {
   GrantBody,
   HeartbeatAnswer,
   HeartbeatBody,
+  NatsAnswer,
+  NatsBody,
   PollQuery,
   ReleaseAnswer,
   StreamQuery,

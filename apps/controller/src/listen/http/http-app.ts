@@ -11,6 +11,7 @@ import type { Access } from "../access.ts";
 import { actionOf, type Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
 import type { Health } from "../health.ts";
+import type { NatsOffers } from "../nats/vm-credentials.ts";
 import type { SampleFiles } from "../sample-files.ts";
 import { isWebSocket, type WsEdge } from "../ws/ws-edge.ts";
 import { apiKeys } from "./api/v1/api-keys.ts";
@@ -27,6 +28,7 @@ import { commandStream } from "./api/v1/vms/command-stream.ts";
 import { commands } from "./api/v1/vms/commands.ts";
 import { events } from "./api/v1/vms/events.ts";
 import { heartbeat } from "./api/v1/vms/heartbeat.ts";
+import { nats } from "./api/v1/vms/nats.ts";
 import { registrationToken } from "./api/v1/vms/registration-token.ts";
 import { runnerRelease } from "./api/v1/vms/runner-release.ts";
 import { vms } from "./api/v1/vms.ts";
@@ -58,6 +60,8 @@ export interface HttpParts {
   readonly pingMs: number;
   /** Takes over the requests that become WebSockets. */
   readonly ws: WsEdge;
+  /** Undefined where there is no NATS. */
+  readonly offers: NatsOffers | undefined;
 }
 
 /** A whole request may take so many times as long as its head: it may bring a megabyte over a bad line. */
@@ -180,6 +184,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   runnerRelease(routes, parts);
   commands(routes, parts);
   commandStream(routes, parts);
+  nats(routes, parts);
   vms(routes, parts);
   githubApps(routes, parts);
   orgs(routes, parts);
