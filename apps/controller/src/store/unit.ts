@@ -139,6 +139,31 @@ export class Unit {
     }
   }
 
+  /**
+   * Whose session should look: a command can be sent that could not be before, or the one in the way has moved on.
+   * `others`: the VM has a newer session here, so one on another replica is over and finds out by looking.
+   */
+  wakes(): { own: string[]; others: string[] } {
+    const own = new Set<string>();
+    for (const command of this.#commands) {
+      const loaded = this.#asLoaded.get(command);
+      const before = loaded === undefined ? undefined : (JSON.parse(loaded) as CommandRow);
+      const isReady = command.state === "pending" && command.notBeforeMs <= this.nowMs;
+      const isNews = before?.state !== "pending" || before.notBeforeMs !== command.notBeforeMs;
+      const hasMadeRoom = before !== undefined && before.state !== command.state && command.state !== "sent";
+      const isMoreWaiting = (): boolean =>
+        this.#commands.some((other) => other.vmId === command.vmId && other.state === "pending");
+      if ((isReady && isNews) || (hasMadeRoom && isMoreWaiting())) own.add(command.vmId);
+    }
+    const others = new Set(own);
+    for (const vm of this.#vms.values()) {
+      const loaded = this.#asLoaded.get(vm);
+      if (loaded !== undefined && (JSON.parse(loaded) as VmRow).sessionEpoch !== vm.sessionEpoch)
+        others.add(vm.vmId);
+    }
+    return { own: [...own], others: [...others] };
+  }
+
   committed(): void {
     for (const run of this.#afterCommit) run();
   }
@@ -201,13 +226,16 @@ export async function withUnit<T>(
   scope: UnitScope,
   decide: (unit: Unit, tx: Tx) => T | Promise<T>,
 ): Promise<T> {
-  const { unit, result } = await store.transact(async (tx) => {
+  const { unit, result, wakes } = await store.transact(async (tx) => {
     const unit = await loadUnit(tx, scope);
     const result = await decide(unit, tx);
+    const wakes = unit.wakes();
     await unit.save(tx);
-    return { unit, result };
+    await store.wakes.announce(tx, wakes.others);
+    return { unit, result, wakes };
   });
   unit.committed();
+  store.wakes.tell(wakes.own);
   return result;
 }
 
