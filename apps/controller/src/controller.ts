@@ -31,6 +31,7 @@ export async function runController(
   );
   await using store = await openStore({
     dataDir: config.dataDir,
+    log,
     ...(config.databaseUrl === undefined ? {} : { databaseUrl: config.databaseUrl.reveal() }),
   });
   const registry = new Registry();

@@ -14,7 +14,7 @@ export interface Engine {
   name: string;
   available: boolean;
   /** A new, empty database. */
-  create(): Promise<{ open(): Promise<Store>; drop(): Promise<void> }>;
+  create(): Promise<{ open(): Promise<Store>; drop(): Promise<void>; url?: string }>;
 }
 
 const pglite: Engine = {
@@ -38,6 +38,7 @@ const server: Engine = {
     return {
       open: () => openStore({ dataDir: "", databaseUrl: url.href }),
       drop: () => run(`drop database ${name} with (force)`),
+      url: url.href,
     };
   },
 };
@@ -59,6 +60,11 @@ export function describeOnEngines(what: string, tests: (engine: Engine) => void)
 export function describeOnOneEngine(what: string, tests: (engine: Engine) => void): void {
   const engine = server.available ? server : pglite;
   describe(`${what} on ${engine.name}`, () => tests(engine));
+}
+
+/** For what only a server has: several processes on one database. */
+export function describeOnServer(what: string, tests: (engine: Engine) => void): void {
+  describe.skipIf(!server.available)(`${what} on ${server.name}`, () => tests(server));
 }
 
 async function run(statement: string): Promise<void> {

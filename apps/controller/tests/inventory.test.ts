@@ -85,7 +85,6 @@ describeOnEngines("the runner inventory", (engine) => {
       drain: createDrainOrder({
         store,
         rules: { commandExpiryMs: 60_000, commandAckMs: 300, registrationsMax: 3 },
-        wakeVm: () => {},
         log: silentLog,
       }),
       onRemoved: ({ runnerName }) => removed.push(runnerName),

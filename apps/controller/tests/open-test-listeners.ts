@@ -8,7 +8,8 @@ import { readInvocation } from "../src/config/env.ts";
 import { showProblems } from "../src/config/show.ts";
 import { startListeners } from "../src/listen/listeners.ts";
 import type { Desk } from "../src/session/desk.ts";
-import { openStore } from "../src/store/open-store.ts";
+import type { Parts } from "../src/session/parts.ts";
+import { openStore, type Store } from "../src/store/open-store.ts";
 import { openTestDesk, type TestDesk } from "./open-test-desk.ts";
 import { furnish } from "./pglite-template.ts";
 
@@ -31,6 +32,10 @@ export interface TestListenersSettings {
   desk?: (real: Desk) => Partial<Desk>;
   log?: Log;
   tlsPollMs?: number;
+  /** A store that somebody else opened and closes; PGlite of its own without it. */
+  store?: Store;
+  /** What the real desk is made of, besides what it always is. */
+  parts?: Partial<Parts>;
 }
 
 /** Real listeners on free ports, in front of a real desk on PGlite. */
@@ -39,15 +44,16 @@ export async function openTestListeners({
   desk,
   log = silentLog,
   tlsPollMs = 20,
+  store: given,
+  parts,
 }: TestListenersSettings = {}): Promise<TestListeners> {
   const root = await mkdtemp(join(tmpdir(), "mig-listen-"));
   const dataDir = join(root, "data");
   const ports = ["--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--data-dir", dataDir];
   const outcome = buildConfig(readInvocation([...ports, ...flags], {}));
   if (!outcome.ok) throw new Error(showProblems(outcome.problems));
-  await furnish(join(root, "store"));
-  const store = await openStore({ dataDir: join(root, "store") });
-  const real = openTestDesk(store);
+  const store = given ?? (await openOwnStore(join(root, "store")));
+  const real = openTestDesk(store, parts);
   const health = { isReady: true, isStoreReachable: true };
   const stop = new AbortController();
   const listeners = await startListeners({
@@ -72,10 +78,15 @@ export async function openTestListeners({
       stop.abort();
       await listeners.close(0);
       await real[Symbol.asyncDispose]();
-      await store[Symbol.asyncDispose]();
+      if (given === undefined) await store[Symbol.asyncDispose]();
       await rm(root, { recursive: true, force: true });
     },
   };
+}
+
+async function openOwnStore(dataDir: string): Promise<Store> {
+  await furnish(dataDir);
+  return openStore({ dataDir });
 }
 
 export interface Reply {

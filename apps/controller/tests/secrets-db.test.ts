@@ -320,6 +320,7 @@ describeOnEngines("secrets in the database", (engine) => {
     const counting: Store = {
       ...lab.store,
       kind: lab.store.kind,
+      wakes: lab.store.wakes,
       isReachable: () => lab.store.isReachable(),
       transact: (work) => {
         batches += 1;

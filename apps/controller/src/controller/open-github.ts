@@ -86,7 +86,7 @@ export async function openGithub({
     sealer: secrets.sealer,
     fixed: mayLackApp ? fixed : undefined,
     wakeVm: (vmId) => registry.wake(vmId),
-    drainVm: createDrainOrder({ store, rules, wakeVm: (vmId) => registry.wake(vmId), log }),
+    drainVm: createDrainOrder({ store, rules, log }),
     onAlarm,
     log,
     signal,

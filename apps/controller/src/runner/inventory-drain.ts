@@ -8,8 +8,6 @@ import { withUnit } from "../store/unit.ts";
 export interface DrainOrder {
   store: Store;
   rules: Rules;
-  /** A command waits for this VM. */
-  wakeVm(vmId: string): void;
   log: Log;
 }
 
@@ -17,7 +15,7 @@ export interface DrainOrder {
  * Tells a VM to drain whose runner GitHub does not know: no job will come to it, and one that runs may end. False when
  * the VM has changed since, or has another order to obey first.
  */
-export function createDrainOrder({ store, rules, wakeVm, log }: DrainOrder) {
+export function createDrainOrder({ store, rules, log }: DrainOrder) {
   return async (vmId: string, reason: string): Promise<boolean> =>
     withUnit(store, { vmIds: [vmId] }, (unit) => {
       const vm = unit.vm(vmId);
@@ -38,7 +36,6 @@ export function createDrainOrder({ store, rules, wakeVm, log }: DrainOrder) {
         parameters: { reason },
         by: "controller",
       });
-      unit.afterCommit(() => wakeVm(vmId));
       return true;
     });
 }

@@ -183,11 +183,12 @@ export function startGrantMaker(settings: MakerSettings): GrantMaker {
 
   /** The command that waits for it may be delivered now, whichever replica has its VM. */
   async function settled(row: GrantRow): Promise<void> {
-    await store.transact((tx) =>
-      sql`update commands set not_before = now() where id = ${row.requestId} and vm_id = ${row.vmId} and state = 'pending'`.execute(
+    await store.transact(async (tx) => {
+      await sql`update commands set not_before = now() where id = ${row.requestId} and vm_id = ${row.vmId} and state = 'pending'`.execute(
         tx,
-      ),
-    );
+      );
+      await store.wakes.announce(tx, [row.vmId]);
+    });
     settings.onSettled(row);
   }
 

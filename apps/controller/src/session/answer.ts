@@ -38,7 +38,6 @@ export async function takeAnswer(
         "a command was answered",
       );
     }
-    unit.afterCommit(() => parts.registry.wake(vmId));
     return { ...command };
   });
 }

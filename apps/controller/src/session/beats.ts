@@ -176,7 +176,6 @@ export class Beats {
     unit.afterCommit(() => {
       if (isSample) entry.sampledAtMs = unit.nowMs;
       entry.told = news;
-      this.#parts.registry.wake(vmId);
     });
   }
 

@@ -5,6 +5,7 @@ import { createDesk } from "./front-desk.ts";
 import type { Parts } from "./parts.ts";
 import { EventIntake } from "./receive.ts";
 import { createSessions } from "./sessions.ts";
+import { wakeSessions } from "./wake-sessions.ts";
 import { watch } from "./watch.ts";
 
 export interface OpenDesk extends AsyncDisposable {
@@ -17,10 +18,12 @@ export function openDesk(parts: Parts): OpenDesk {
   const beats = new Beats(parts);
   const deliver = createDeliver(parts);
   const sessions = createSessions(parts, deliver, (vmId) => beats.hear(vmId));
+  const stopHearing = wakeSessions(parts);
   const watching = watch(parts, beats, sessions);
   return {
     desk: createDesk(parts, intake, beats, sessions),
     async [Symbol.asyncDispose]() {
+      stopHearing();
       await watching;
       await intake.idle();
       await beats.flush();

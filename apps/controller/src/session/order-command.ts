@@ -21,7 +21,6 @@ export function orderCommand(
       const vm =
         unit.vm(vmId) ?? unit.addVm(newVm({ vmId, poolId: undefined, orgId: undefined }, unit.nowMs));
       const command = queueCommand(contextOf(unit, vm, parts.rules, parts.log), order);
-      unit.afterCommit(() => parts.registry.wake(vmId));
       if (order.origin !== undefined)
         await recordAct(tx, {
           ...order.origin,

@@ -4,11 +4,11 @@ import { sql } from "kysely";
 import { expireCommands, resultWithinMs } from "../commands/expire.ts";
 import { contextOf } from "../context.ts";
 import { writeOff } from "../shutdown/close-vm.ts";
-import { textsIn } from "../store/table.ts";
 import { withUnit } from "../store/unit.ts";
 import type { Beats } from "./beats.ts";
 import type { Parts } from "./parts.ts";
 import type { Sessions } from "./sessions.ts";
+import { wakeWaiting } from "./wake-sessions.ts";
 
 /**
  * What time does: each sweep writes heartbeats, moves the commands whose time has come, wakes sessions that have
@@ -52,7 +52,8 @@ export async function watch(parts: Parts, beats: Beats, sessions: Sessions): Pro
 
 const vmsPerSweep = 500;
 
-async function sweepCommands({ store, registry, rules, log }: Parts): Promise<void> {
+async function sweepCommands(parts: Parts): Promise<void> {
+  const { store, rules, log } = parts;
   const due = await store.transact((tx) =>
     sql<{
       vmId: string;
@@ -72,14 +73,7 @@ async function sweepCommands({ store, registry, rules, log }: Parts): Promise<vo
       }
     });
   }
-  if (registry.size === 0) return;
-  const waiting = await store.transact((tx) =>
-    sql<{
-      vmId: string;
-    }>`select distinct vm_id as "vmId" from commands where state = 'pending' and not_before <= now()
-      and vm_id in ${textsIn(registry.vmIds())}`.execute(tx),
-  );
-  for (const { vmId } of waiting.rows) registry.wake(vmId);
+  await wakeWaiting(parts);
 }
 
 const silentFor = (ms: number) => sql`last_seen < now() - ${ms} * interval '1 millisecond'`;

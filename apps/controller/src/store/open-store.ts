@@ -1,11 +1,14 @@
+import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
+import { type Log, silentLog } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
 import { Kysely, PGliteDialect, PostgresDialect, sql, type Transaction } from "kysely";
 import pg from "pg";
 import { lockDirectory } from "./lock-directory.ts";
 import { migrate } from "./migrate.ts";
+import { openWakes, type Wakes } from "./wakes.ts";
 
 /** All statements are written as SQL; the tables are described in rows.ts and not in Kysely's own types. */
 type Untyped = Record<string, never>;
@@ -22,12 +25,15 @@ export interface Store extends AsyncDisposable {
   /** Runs `work` in one transaction. Rejects with `storage_unavailable` when the database cannot be had. */
   transact<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
   isReachable(): Promise<boolean>;
+  /** Who is told that commands wait. Units of work use it by themselves. */
+  readonly wakes: Wakes;
 }
 
 export interface StoreSettings {
   dataDir: string;
   databaseUrl?: string;
   connectionsMax?: number;
+  log?: Log;
 }
 
 export async function openStore(settings: StoreSettings): Promise<Store> {
@@ -36,19 +42,11 @@ export async function openStore(settings: StoreSettings): Promise<Store> {
   const db = new Kysely<Untyped>({ dialect: opened.dialect });
   // Kysely's PGlite driver hands the same connection to everybody, so a second transaction would join the first.
   const inTurn = opened.oneAtATime ? takeTurns() : <T>(work: () => Promise<T>): Promise<T> => work();
+  let wakes: Wakes | undefined;
   const close = async (): Promise<void> => {
+    await wakes?.[Symbol.asyncDispose]();
     await db.destroy();
     await opened.close();
-  };
-  const store: Store = {
-    kind: opened.oneAtATime ? "pglite" : "server",
-    transact: (work) => inTurn(() => db.transaction().execute(work)).catch(translate),
-    isReachable: () =>
-      inTurn(() => sql`select 1`.execute(db)).then(
-        () => true,
-        () => false,
-      ),
-    [Symbol.asyncDispose]: close,
   };
   try {
     await migrate(db);
@@ -56,7 +54,18 @@ export async function openStore(settings: StoreSettings): Promise<Store> {
     await close();
     return translate(error);
   }
-  return store;
+  wakes = openWakes(settings.databaseUrl, randomBytes(6).toString("hex"), settings.log ?? silentLog);
+  return {
+    kind: opened.oneAtATime ? "pglite" : "server",
+    transact: (work) => inTurn(() => db.transaction().execute(work)).catch(translate),
+    isReachable: () =>
+      inTurn(() => sql`select 1`.execute(db)).then(
+        () => true,
+        () => false,
+      ),
+    wakes,
+    [Symbol.asyncDispose]: close,
+  };
 }
 
 interface Opened {

@@ -1,5 +1,6 @@
 import { isFinished } from "@mig/lifecycle";
 import { sql } from "kysely";
+import { type LoadedRows, loadRows, type UnitScope } from "./load-rows.ts";
 import type { Store, Tx } from "./open-store.ts";
 import {
   type CommandRow,
@@ -15,7 +16,8 @@ import {
   type VmRow,
   vmsTable,
 } from "./rows.ts";
-import { columnList, insertRows, type Table, textsIn, toJsonParameter, updateRows } from "./table.ts";
+import { insertRows, type Table, toJsonParameter, updateRows } from "./table.ts";
+import { type Change, whomToWake } from "./whom-to-wake.ts";
 
 /**
  * A unit of work on some VMs: their rows are locked and loaded, plain code changes the drafts, and everything that
@@ -100,12 +102,7 @@ export class Unit {
   }
 
   /** Takes in rows as the database has them; only what differs from this is written back. */
-  loaded(rows: {
-    vms: VmRow[];
-    commands: CommandRow[];
-    jobs: JobRow[];
-    incarnations: IncarnationRow[];
-  }): this {
+  loaded(rows: LoadedRows): this {
     for (const vm of rows.vms) this.addVm(vm);
     this.#commands.push(...rows.commands);
     this.#jobs.push(...rows.jobs);
@@ -137,6 +134,15 @@ export class Unit {
       if (incarnation !== null && this.#isChanged(command))
         this.settleGrant({ vmId, incarnation, requestId, to: "void" });
     }
+  }
+
+  /** Whose session should look after the commit. */
+  wakes(): { own: string[]; others: string[] } {
+    const change = <R extends object>(now: R): Change<R> => {
+      const loaded = this.#asLoaded.get(now);
+      return { now, before: loaded === undefined ? undefined : (JSON.parse(loaded) as R) };
+    };
+    return whomToWake(this.#commands.map(change), [...this.#vms.values()].map(change), this.nowMs);
   }
 
   committed(): void {
@@ -184,14 +190,6 @@ async function settleGrants(tx: Tx, ends: readonly GrantEnd[]): Promise<void> {
       and g.state in ('wanted', 'making', 'made')`.execute(tx);
 }
 
-export interface UnitScope {
-  vmIds: readonly string[];
-  /** Incarnations that events belong to, besides the VMs' current ones. */
-  incarnations?: readonly string[];
-  /** Finished commands that answers refer to. */
-  commandIds?: readonly string[];
-}
-
 /**
  * Loads and locks, lets `decide` change the drafts, saves, commits, and then tells the world. A VM that does not
  * exist yet is not in the unit; `decide` adds it.
@@ -201,42 +199,16 @@ export async function withUnit<T>(
   scope: UnitScope,
   decide: (unit: Unit, tx: Tx) => T | Promise<T>,
 ): Promise<T> {
-  const { unit, result } = await store.transact(async (tx) => {
-    const unit = await loadUnit(tx, scope);
+  const { unit, result, wakes } = await store.transact(async (tx) => {
+    const { nowMs, ...rows } = await loadRows(tx, scope);
+    const unit = new Unit(nowMs).loaded(rows);
     const result = await decide(unit, tx);
+    const wakes = unit.wakes();
     await unit.save(tx);
-    return { unit, result };
+    await store.wakes.announce(tx, wakes.others);
+    return { unit, result, wakes };
   });
   unit.committed();
+  store.wakes.tell(wakes.own);
   return result;
-}
-
-async function loadUnit(tx: Tx, { vmIds, incarnations = [], commandIds = [] }: UnitScope): Promise<Unit> {
-  const sorted = [...new Set(vmIds)].sort();
-  const ids = textsIn(sorted);
-  // Creating a VM takes no row lock, so two replicas could both find none; these locks order them. The ids are
-  // sorted, like the rows, and the locks end with the transaction.
-  await sql`select pg_advisory_xact_lock(hashtextextended(id, 7)) from jsonb_array_elements_text(${toJsonParameter(sorted)}::jsonb) as id
-    where not exists (select 1 from vms where vms.vm_id = id)`.execute(tx);
-  const vms =
-    await sql<VmRow>`select ${columnList(vmsTable)} from vms where vm_id in ${ids} order by vm_id for update`.execute(
-      tx,
-    );
-  const clock = await sql<{
-    nowMs: number;
-  }>`select round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs"`.execute(tx);
-  const commands = await sql<CommandRow>`select ${columnList(commandsTable)} from commands
-    where vm_id in ${ids} and (state in ('pending', 'sent', 'acknowledged') or id in ${textsIn(commandIds)})
-    order by vm_id, seq`.execute(tx);
-  const jobs = await sql<JobRow>`select ${columnList(jobsTable)} from jobs
-    where vm_id in ${ids} and (completed_at is null or result = 'unknown') order by started_at`.execute(tx);
-  const known = [...new Set([...vms.rows.map((vm) => vm.incarnation), ...incarnations])];
-  const cursors = await sql<IncarnationRow>`select ${columnList(incarnationsTable)} from incarnations
-    where vm_id in ${ids} and incarnation in ${textsIn(known)}`.execute(tx);
-  return new Unit(clock.rows[0]?.nowMs ?? Date.now()).loaded({
-    vms: vms.rows,
-    commands: commands.rows,
-    jobs: jobs.rows,
-    incarnations: cursors.rows,
-  });
 }
