@@ -34,7 +34,7 @@ const order: Record<string, readonly (readonly string[])[]> = {
     ["listen"],
     ["session"],
     ["life"],
-    ["join", "boot", "runner", "jobs", "heartbeat", "shutdown"],
+    ["join", "boot", "runner", "jobs", "heartbeat", "shutdown", "fleet"],
     ["identity", "operator"],
     ["events", "commands", "audit"],
     ["context"],

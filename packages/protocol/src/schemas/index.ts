@@ -33,6 +33,7 @@ export {
   ReleaseAnswer,
   StreamQuery,
 } from "./agent.ts";
+export { FleetBody, FleetList, FleetPath, FleetQuery, FleetView } from "./fleet.ts";
 export {
   CommandIdPath,
   CommandList,
