@@ -35,7 +35,7 @@ const order: Record<string, readonly (readonly string[])[]> = {
     ["listen"],
     ["session"],
     ["life"],
-    ["join", "boot", "runner", "jobs", "heartbeat", "shutdown"],
+    ["join", "boot", "runner", "jobs", "heartbeat", "shutdown", "fleet"],
     ["identity", "operator"],
     ["events", "commands", "audit"],
     ["context"],

@@ -82,6 +82,9 @@ export async function runController(
       ...maybe("directory", github.desk),
       ...maybe("inventory", inventory),
       ...maybe("access", identity?.access),
+      ...(identity === undefined
+        ? {}
+        : { fleet: { store, registry, rules, log, poolOf: github.directory.poolOf } }),
     };
     let stopping = false;
     const health = { isReady: () => !stopping, isStoreReachable: () => store.isReachable() };

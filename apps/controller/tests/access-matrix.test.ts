@@ -100,6 +100,7 @@ function fill(path: string, org: Org): { path: string; object: { vmId?: string; 
 
 const bodies: Readonly<Record<string, (org: Org) => object>> = {
   "/api/v1/vms/{vm_id}/commands": () => ({ type: "set_log_level", parameters: { level: "info" } }),
+  "/api/v1/fleet/commands": (org) => ({ selector: { org_id: org }, type: "drain" }),
   "/api/v1/pools": (org) => ({ id: objects[org].pool, org_id: org }),
   "/api/v1/orgs": (org) => ({ id: org, github: `https://github.com/${org}` }),
   "/api/v1/github-apps": () => ({ id: "another" }),

@@ -42,6 +42,9 @@ export const accessTable = {
   "command.read": whoReads,
   /** Takes back what the VM has not got yet. */
   "command.cancel": whoOperates,
+  /** Orders for many VMs at once: what they are, and giving, holding and ending them. */
+  "fleet.read": whoReads,
+  "fleet.command": whoOperates,
   "runner.read": whoReads,
   "org.read": whoReads,
   "org.write": whoOwnsAll,

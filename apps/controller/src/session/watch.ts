@@ -3,6 +3,7 @@ import { brakedWriteOffs, isMassLoss, isTerminal, reachabilityAfter } from "@mig
 import { sql } from "kysely";
 import { expireCommands, resultWithinMs } from "../commands/expire.ts";
 import { contextOf } from "../context.ts";
+import { sweepOrders } from "../fleet/sweep-orders.ts";
 import { writeOff } from "../shutdown/close-vm.ts";
 import { withUnit } from "../store/unit.ts";
 import type { Beats } from "./beats.ts";
@@ -11,7 +12,7 @@ import type { Sessions } from "./sessions.ts";
 import { wakeWaiting } from "./wake-sessions.ts";
 
 /**
- * What time does: each sweep writes heartbeats, moves the commands whose time has come, wakes sessions that have
+ * What time does: each sweep writes heartbeats, moves the commands whose time has come, goes on with fleet orders, wakes sessions that have
  * something waiting, and looks for VMs that have fallen silent. There is no leader: every replica may sweep, each
  * change is judged again under the VM's lock by the database's clock, so it happens once.
  *
@@ -40,6 +41,7 @@ export async function watch(parts: Parts, beats: Beats, sessions: Sessions): Pro
     try {
       await beats.flush();
       await sweepCommands(parts);
+      await sweepOrders(parts);
       sessions.dropIdlePolls();
       beats.forgetSilent(pace.silence.lostAfterMs);
       if (nowMs >= judgeFromMs) await sweepSilence(parts, beats, brake, pace.sweepMs + Math.max(0, lateMs));

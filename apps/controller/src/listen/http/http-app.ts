@@ -4,6 +4,7 @@ import swagger from "@fastify/swagger";
 import { type Log, pause, uuid7 } from "@mig/kit";
 import { limits, PRODUCT_VERSION } from "@mig/protocol";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import type { FleetParts } from "../../fleet/parts.ts";
 import type { DirectoryDesk } from "../../github/directory-desk.ts";
 import type { RunnerInventory } from "../../runner/inventory-list.ts";
 import type { Desk } from "../../session/desk.ts";
@@ -17,6 +18,7 @@ import { isWebSocket, type WsEdge } from "../ws/ws-edge.ts";
 import { apiKeys } from "./api/v1/api-keys.ts";
 import { audit } from "./api/v1/audit.ts";
 import { commandLog } from "./api/v1/commands.ts";
+import { fleetCommands } from "./api/v1/fleet/commands.ts";
 import { githubApps } from "./api/v1/github-apps.ts";
 import { join } from "./api/v1/join.ts";
 import { joinTokens } from "./api/v1/join-tokens.ts";
@@ -43,6 +45,7 @@ export interface HttpDesk extends Desk {
   readonly directory?: DirectoryDesk;
   readonly inventory?: RunnerInventory;
   readonly access?: Access;
+  readonly fleet?: FleetParts;
 }
 
 /** What a route may touch. */
@@ -196,6 +199,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   audit(routes, parts);
   records(routes, parts);
   commandLog(routes, parts);
+  fleetCommands(routes, parts);
   describeApi(app, routes);
   await app.ready();
   app.server.setTimeout(unreadMs);

@@ -65,3 +65,13 @@ export function readTimeMs(name: string, text: string | undefined): number | und
     throw new MigError("invalid_request", `${name} is a duration, as in "1h"`);
   return ms;
 }
+
+/** Dates end somewhere: an order good for 200,000 years could be stored by nobody and shown by nobody. */
+const expiryMsMax = 365 * 86_400_000;
+
+export function readExpiryMs(text: string | undefined): number | undefined {
+  const ms = readTimeMs("expires_in", text);
+  if (ms !== undefined && ms > expiryMsMax)
+    throw new MigError("invalid_request", "expires_in is at most 365d");
+  return ms;
+}

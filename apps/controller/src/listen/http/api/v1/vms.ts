@@ -1,5 +1,3 @@
-import { parseDurationMs } from "@mig/kit";
-import { MigError } from "@mig/lifecycle";
 import { maybe, toJsonObject } from "@mig/protocol";
 import {
   CommandView,
@@ -14,12 +12,10 @@ import { fingerprintOf } from "../../../../operator/idempotency.ts";
 import { actorOf, ask, callerOf, demand, orgsOf, originOf } from "../../../auth.ts";
 import type { HttpParts } from "../../http-app.ts";
 import { readOnceKey } from "../../read-query.ts";
-import { renderCommand, renderVm } from "../../render.ts";
+import { readExpiryMs, renderCommand, renderVm } from "../../render.ts";
 import type { Routes } from "../../routes.ts";
 
 const pageDefault = 100;
-/** Dates end somewhere: an order good for 200,000 years could be stored by nobody and shown by nobody. */
-const expiryMsMax = 365 * 86_400_000;
 
 /** What operators see of VMs, and what they may tell them. */
 export function vms(routes: Routes, { desk, gate }: HttpParts): void {
@@ -86,13 +82,4 @@ export function vms(routes: Routes, { desk, gate }: HttpParts): void {
       return reply.status(201).send(renderCommand(command));
     },
   );
-}
-
-function readExpiryMs(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const ms = parseDurationMs(text);
-  if (ms === undefined || ms === 0)
-    throw new MigError("invalid_request", 'expires_in is a duration, as in "1h"');
-  if (ms > expiryMsMax) throw new MigError("invalid_request", "expires_in is at most 365d");
-  return ms;
 }
