@@ -69,12 +69,18 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
     must(isGiven(one) || settings[other] === undefined, one, `is required together with ${other}`);
     must(isGiven(other) || settings[one] === undefined, other, `is required together with ${one}`);
   };
+  const joinMethodIsNone = (settings["join.method"] ?? "none") === "none";
   const joins = joinMethodOf(settings) !== "none" || isBad("join.method") || isBad("join.token");
   if (!joins && !isGiven("pool_id")) problems.unshift(missing("pool_id"));
   must(
-    settings["join.method"] !== "token" || settings["controller.auth.type"] !== "none",
+    settings["join.method"] !== "mtls" || isGiven("controller.tls.cert_path"),
+    "controller.tls.cert_path",
+    "is required together with join.method mtls, and https:// in controller.endpoint",
+  );
+  must(
+    joinMethodIsNone || settings["controller.auth.type"] !== "none",
     "join.method",
-    "token gives the VM a token that controller.auth.type none would not send: leave one of them out",
+    "gives the VM a token that controller.auth.type none would not send: leave one of them out",
   );
   must(
     !joins || isGiven("controller.endpoint"),

@@ -76,8 +76,8 @@ export const settingsTable = {
     "The bearer token itself, for metadata; a file is better, and the command line is refused.",
   ),
   "join.method": may(
-    choice("none", "token"),
-    "How the VM proves at first what it is: token, also without this where join.token or join.token_path is set.",
+    choice("none", "token", "mtls"),
+    "How the VM proves at first what it is: token, also without this where join.token or join.token_path is set; mtls with the certificate of controller.tls.cert_path.",
   ),
   "join.token": may(
     secret,

@@ -1,7 +1,7 @@
 import type { Settings } from "../settings-table.ts";
 
 /** How this VM gets its token. One that was given to it (controller.auth) goes before one that it would ask for. */
-export function joinMethodOf(settings: Partial<Settings>): "none" | "token" {
+export function joinMethodOf(settings: Partial<Settings>): "none" | "token" | "mtls" {
   const isGiven =
     settings["controller.auth.type"] === "none" ||
     settings["controller.auth.token"] !== undefined ||

@@ -11,9 +11,12 @@ export interface Pass extends Belonging {
   readonly lifeMs: number;
 }
 
+/** What this VM is proved by at first; with `mtls` the connection does it, and there is nothing to say. */
+export type JoinProof = { readonly method: "token"; readonly token: string } | { readonly method: "mtls" };
+
 export interface JoinCalls {
-  /** Uses the enrolment token up; asked again with the same key, it is the first answer again. */
-  join(enrolmentToken: string): Promise<Pass>;
+  /** Uses an enrolment token up; asked again with the same key, it is the first answer again. */
+  join(proof: JoinProof): Promise<Pass>;
   /** By proof of the key alone. */
   renew(): Promise<Pass>;
 }
@@ -35,8 +38,7 @@ export function createJoinCalls({ client, vmId, key, timeoutMs }: JoinCallSettin
     return { nonce, key_proof: proveKey(key, { nonce, vmId }) };
   };
   return {
-    join: async (token) =>
-      readPass(await post("/join", { method: "token", vm_id: vmId, token, ...(await prove()) }), vmId),
+    join: async (proof) => readPass(await post("/join", { ...proof, vm_id: vmId, ...(await prove()) }), vmId),
     renew: async () => readPass(await post(`/vms/${pathSegment(vmId)}/token`, await prove()), vmId),
   };
 }

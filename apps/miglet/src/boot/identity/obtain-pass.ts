@@ -1,6 +1,6 @@
 import type { Log } from "@mig/kit";
 import { type ErrorCode, MigError } from "@mig/lifecycle";
-import type { JoinCalls, Pass } from "./join.ts";
+import type { JoinCalls, JoinProof, Pass } from "./join.ts";
 
 export interface ObtainSettings {
   readonly calls: JoinCalls;
@@ -8,7 +8,8 @@ export interface ObtainSettings {
   hasJoined(): boolean;
   /** It may have, and nobody wrote it down. */
   readonly mayHaveJoined: boolean;
-  enrolmentToken(): Promise<string | undefined>;
+  /** Undefined: there is none. */
+  proof(): Promise<JoinProof | undefined>;
   readonly log: Log;
 }
 
@@ -16,7 +17,7 @@ export interface ObtainSettings {
  * Renews where this key has joined; joins where it has not, or where the controller does not know it any more. An
  * enrolment token may be good for one VM only, so it is never spent while the key alone will do.
  */
-export function createObtainPass({ calls, hasJoined, mayHaveJoined, enrolmentToken, log }: ObtainSettings) {
+export function createObtainPass({ calls, hasJoined, mayHaveJoined, proof, log }: ObtainSettings) {
   return async (): Promise<Pass> => {
     let refusal: MigError | undefined;
     if (mayHaveJoined || hasJoined()) {
@@ -27,8 +28,8 @@ export function createObtainPass({ calls, hasJoined, mayHaveJoined, enrolmentTok
         refusal = error;
       }
     }
-    const token = await enrolmentToken();
-    if (token === undefined)
+    const proved = await proof();
+    if (proved === undefined)
       throw refusal !== undefined && hasJoined()
         ? refusal
         : new MigError(
@@ -38,7 +39,7 @@ export function createObtainPass({ calls, hasJoined, mayHaveJoined, enrolmentTok
     if (refusal !== undefined && hasJoined())
       log.warn({ error: refusal }, "The VM's token cannot be renewed; the VM joins again.");
     try {
-      return await calls.join(token);
+      return await calls.join(proved);
     } catch (error) {
       throw explain(error, hasJoined() ? refusal : undefined);
     }

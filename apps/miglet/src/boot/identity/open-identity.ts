@@ -3,6 +3,7 @@ import { createBearerToken } from "../../link/bearer-token.ts";
 import type { ControllerClock } from "../../link/controller-clock.ts";
 import type { TlsSource } from "../../link/tls-material.ts";
 import type { Settings } from "../settings-table.ts";
+import type { JoinProof } from "./join.ts";
 import { joinMethodOf } from "./join-method.ts";
 import type { Belonging } from "./key.ts";
 
@@ -79,12 +80,18 @@ async function openJoined(about: IdentitySettings): Promise<IdentityKeeper> {
   const stored = await openStoredIdentity(settings.state_dir, vmId, log);
   let belonging = stored.belonging;
   let streamToken: string | undefined;
+  const enrolmentToken = createEnrolmentReader(settings);
+  const proof = async (): Promise<JoinProof | undefined> => {
+    if (joinMethodOf(settings) === "mtls") return { method: "mtls" };
+    const token = await enrolmentToken();
+    return token === undefined ? undefined : { method: "token", token };
+  };
   const client = createHttpClient({ endpoint, tls: about.tls, controllerClock: about.controllerClock });
   const obtain = createObtainPass({
     calls: createJoinCalls({ client, vmId, key: stored.key, timeoutMs: settings["controller.timeout"] }),
     hasJoined: () => belonging !== undefined,
     mayHaveJoined: stored.isOld,
-    enrolmentToken: createEnrolmentReader(settings),
+    proof,
     log,
   });
   const access = createAccessToken({
