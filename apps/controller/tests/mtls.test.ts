@@ -1,9 +1,11 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, mkdtempDisposable, rm, writeFile } from "node:fs/promises";
 import { Agent, request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { silentLog } from "@mig/kit";
 import { createAppKey, createTestCa, type TestCa, type TestCertificate } from "@mig/sandbox";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openIdentity } from "../../miglet/src/boot/identity/open-identity.ts";
 import { createMtlsProver } from "../src/join/mtls-prover.ts";
 import { startController } from "./directory-lab.ts";
 import { Machine } from "./identity-lab.ts";
@@ -155,6 +157,26 @@ describe("the join policy of a pool", () => {
     expect((await joinAs("runner-20", two)).status).toBe(200);
     expect((await joinAs("runner-21", two)).body.error.message).toContain("is no second VM");
   });
+});
+
+it("an agent joins with the certificate of controller.tls.cert_path", async () => {
+  const certificate = await spiffe("org/acme/pool/pool-a/vm/vm-agent");
+  await using dir = await mkdtempDisposable(join(tmpdir(), "mig-mtls-agent-"));
+  const identity = await openIdentity({
+    settings: {
+      ...{ vm_id: "vm-agent", state_dir: dir.path, "join.method": "mtls" },
+      ...{ "controller.endpoint": `https://localhost:${port}`, "controller.timeout": 5_000 },
+      ...{ "controller.retry.initial_backoff": 100, "controller.retry.max_backoff": 100 },
+    },
+    tls: async () => ({ ca: ca.caPem, cert: certificate.certPem, key: certificate.keyPem }),
+    log: silentLog,
+  });
+  try {
+    expect(await identity.bearer()).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+$/);
+    expect([identity.poolId(), identity.orgId()]).toEqual(["pool-a", "acme"]);
+  } finally {
+    identity.close();
+  }
 });
 
 it("without a certificate nobody joins so, whatever a header says", async () => {

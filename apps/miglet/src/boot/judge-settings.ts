@@ -72,6 +72,11 @@ export function crossCheck(settings: Partial<Settings>, problems: SettingProblem
   const joins = joinMethodOf(settings) !== "none" || isBad("join.method") || isBad("join.token");
   if (!joins && !isGiven("pool_id")) problems.unshift(missing("pool_id"));
   must(
+    settings["join.method"] !== "mtls" || isGiven("controller.tls.cert_path"),
+    "controller.tls.cert_path",
+    "is required together with join.method mtls, and https:// in controller.endpoint",
+  );
+  must(
     ["none", undefined].includes(settings["join.method"]) || settings["controller.auth.type"] !== "none",
     "join.method",
     `${settings["join.method"]} gives the VM a token that controller.auth.type none would not send: leave one of them out`,

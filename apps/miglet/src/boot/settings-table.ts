@@ -77,8 +77,8 @@ export const settingsTable = {
     "The bearer token itself, for metadata; a file is better, and the command line is refused.",
   ),
   "join.method": may(
-    choice("none", "token", "gcp", "aws"),
-    "How the VM proves at first what it is: gcp and aws by what the cloud signs for it; token, also without this where join.token or join.token_path is set.",
+    choice("none", "token", "gcp", "aws", "mtls"),
+    "How the VM proves at first what it is: gcp and aws by what the cloud signs for it, mtls with the certificate of controller.tls.cert_path; token, also without this where join.token or join.token_path is set.",
   ),
   "join.token": may(
     secret,

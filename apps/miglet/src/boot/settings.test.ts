@@ -172,6 +172,7 @@ describe("the settings", () => {
     ["controller: { endpoint: 'http://c', auth: { type: none } }\njoin: { method: token }", "join.method"],
     ["controller: { endpoint: 'http://c' }\njoin: { method: none, token_path: /t }", "pool_id"],
     ["join: { method: azure }", "join.method"],
+    ["controller: { endpoint: 'https://c' }\njoin: { method: mtls }", "controller.tls.cert_path"],
     ["controller: { retry: { initial_backoff: 1m } }", "controller.retry.max_backoff"],
     ["github: { token_source: metadata }\nmetadata: { source: none }", "github.token_source"],
     ["github: { token_source: vault }", "github.token_source"],
