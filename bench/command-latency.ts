@@ -39,7 +39,11 @@ try {
 async function measure(): Promise<void> {
   const [a, b] = [await startController("a"), await startController("b")];
   const bare = await bareRoundTrips(samples);
+  const commits = await bareCommits();
   console.log(`${samples} commands a channel; all times in ms`);
+  console.log(
+    `bare begin, insert, commit on this server: p50 ${at(commits, 0.5).toFixed(2)}, p99 ${at(commits, 0.99).toFixed(2)}; a command waits for two of them, its order and its delivery`,
+  );
   console.log(
     "load  channel       p50    p99   post p50   bare p50   bare p99   ratio p50   goal (p99 < 50, ratio < 10)",
   );
@@ -52,6 +56,26 @@ async function measure(): Promise<void> {
   for (const channel of channels)
     report("busy", channel, await timesOf(channel, "busy", a, b), bare[channel]);
   await stopLoad(load);
+}
+
+/** What it costs here to write anything durably: no order and no delivery can be faster. */
+async function bareCommits(): Promise<number[]> {
+  const url = new URL(serverUrl);
+  url.pathname = `/${database}`;
+  const client = new pg.Client({ connectionString: url.href });
+  await client.connect();
+  await client.query("create table bare (body text)");
+  const times: number[] = [];
+  for (let n = -20; n < samples; n += 1) {
+    await pause(2);
+    const startMs = performance.now();
+    await client.query("begin");
+    await client.query("insert into bare values ($1)", ["x".repeat(200)]);
+    await client.query("commit");
+    if (n >= 0) times.push(performance.now() - startMs);
+  }
+  await client.end();
+  return times;
 }
 
 interface Times {

@@ -1,6 +1,7 @@
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { Client, credentials, Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
+import { commandService } from "@mig/protocol/grpc";
 import { freePort } from "@mig/sandbox";
 import { WebSocket, WebSocketServer } from "ws";
 import { spawnProgram } from "../../tests/lib/spawn.ts";
@@ -9,7 +10,8 @@ import { type Channel, openPoster } from "./command-client.ts";
 /** The size of a small command. */
 const payload = Buffer.alloc(200, "x");
 const bytes = (value: Buffer): Buffer => value;
-const path = "/bare.Echo/Stream";
+/** The path is ours, so that the same clients can call it. */
+const { path } = commandService.streamCommands;
 const service = {
   stream: {
     path,
