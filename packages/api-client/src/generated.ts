@@ -216,6 +216,244 @@ export interface Operations {
       next_cursor: string | null;
     };
   };
+  "GET /api/v1/fleet/commands": {
+    query?: {
+      state?: string;
+      /** 1 to 1000, default 100 */
+      limit?: string;
+      cursor?: string;
+    };
+    answer: {
+      fleet_commands: Array<{
+        id: string;
+        type: string;
+        parameters: Record<string, unknown>;
+        selector: Record<string, unknown>;
+        max_parallel: number;
+        pause_after_failures: number;
+        /** running, paused, done, cancelled */
+        state: string;
+        message: string | null;
+        progress: {
+          total: number;
+          pending: number;
+          sent: number;
+          succeeded: number;
+          failed: number;
+          skipped: number;
+        };
+        created_by: string;
+        /** RFC 3339 */
+        created_at: string;
+        finished_at: string | null;
+        /** the first 100 VMs that failed or were skipped; only when one order is asked for */
+        problems?: Array<{
+          vm_id: string;
+          state: string;
+          command_id: string | null;
+          message: string | null;
+        }>;
+      }>;
+      next_cursor: string | null;
+    };
+  };
+  "POST /api/v1/fleet/commands": {
+    body: {
+      /** the VMs that fit all of it; not empty */
+      selector: {
+        /** letters, digits, '.', '_', '-' */
+        pool_id?: string;
+        /** letters, digits, '.', '_', '-' */
+        org_id?: string;
+        states?: string[];
+        agent_version?: string;
+        label?: string;
+        vm_ids?: string[];
+      };
+      type: string;
+      parameters?: Record<string, unknown>;
+      /** VMs under way at once, default 10 */
+      max_parallel?: number;
+      /** default 3; 0 is never */
+      pause_after_failures?: number;
+      /** for each VM, from when it is its turn, as in "1h" */
+      expires_in?: string;
+    };
+    answer: {
+      id: string;
+      type: string;
+      parameters: Record<string, unknown>;
+      selector: Record<string, unknown>;
+      max_parallel: number;
+      pause_after_failures: number;
+      /** running, paused, done, cancelled */
+      state: string;
+      message: string | null;
+      progress: {
+        total: number;
+        pending: number;
+        sent: number;
+        succeeded: number;
+        failed: number;
+        skipped: number;
+      };
+      created_by: string;
+      /** RFC 3339 */
+      created_at: string;
+      finished_at: string | null;
+      /** the first 100 VMs that failed or were skipped; only when one order is asked for */
+      problems?: Array<{
+        vm_id: string;
+        state: string;
+        command_id: string | null;
+        message: string | null;
+      }>;
+    };
+  };
+  "GET /api/v1/fleet/commands/{id}": {
+    path: {
+      /** letters, digits, '.', '_', '-' */
+      id: string;
+    };
+    answer: {
+      id: string;
+      type: string;
+      parameters: Record<string, unknown>;
+      selector: Record<string, unknown>;
+      max_parallel: number;
+      pause_after_failures: number;
+      /** running, paused, done, cancelled */
+      state: string;
+      message: string | null;
+      progress: {
+        total: number;
+        pending: number;
+        sent: number;
+        succeeded: number;
+        failed: number;
+        skipped: number;
+      };
+      created_by: string;
+      /** RFC 3339 */
+      created_at: string;
+      finished_at: string | null;
+      /** the first 100 VMs that failed or were skipped; only when one order is asked for */
+      problems?: Array<{
+        vm_id: string;
+        state: string;
+        command_id: string | null;
+        message: string | null;
+      }>;
+    };
+  };
+  "POST /api/v1/fleet/commands/{id}/cancel": {
+    path: {
+      /** letters, digits, '.', '_', '-' */
+      id: string;
+    };
+    answer: {
+      id: string;
+      type: string;
+      parameters: Record<string, unknown>;
+      selector: Record<string, unknown>;
+      max_parallel: number;
+      pause_after_failures: number;
+      /** running, paused, done, cancelled */
+      state: string;
+      message: string | null;
+      progress: {
+        total: number;
+        pending: number;
+        sent: number;
+        succeeded: number;
+        failed: number;
+        skipped: number;
+      };
+      created_by: string;
+      /** RFC 3339 */
+      created_at: string;
+      finished_at: string | null;
+      /** the first 100 VMs that failed or were skipped; only when one order is asked for */
+      problems?: Array<{
+        vm_id: string;
+        state: string;
+        command_id: string | null;
+        message: string | null;
+      }>;
+    };
+  };
+  "POST /api/v1/fleet/commands/{id}/pause": {
+    path: {
+      /** letters, digits, '.', '_', '-' */
+      id: string;
+    };
+    answer: {
+      id: string;
+      type: string;
+      parameters: Record<string, unknown>;
+      selector: Record<string, unknown>;
+      max_parallel: number;
+      pause_after_failures: number;
+      /** running, paused, done, cancelled */
+      state: string;
+      message: string | null;
+      progress: {
+        total: number;
+        pending: number;
+        sent: number;
+        succeeded: number;
+        failed: number;
+        skipped: number;
+      };
+      created_by: string;
+      /** RFC 3339 */
+      created_at: string;
+      finished_at: string | null;
+      /** the first 100 VMs that failed or were skipped; only when one order is asked for */
+      problems?: Array<{
+        vm_id: string;
+        state: string;
+        command_id: string | null;
+        message: string | null;
+      }>;
+    };
+  };
+  "POST /api/v1/fleet/commands/{id}/resume": {
+    path: {
+      /** letters, digits, '.', '_', '-' */
+      id: string;
+    };
+    answer: {
+      id: string;
+      type: string;
+      parameters: Record<string, unknown>;
+      selector: Record<string, unknown>;
+      max_parallel: number;
+      pause_after_failures: number;
+      /** running, paused, done, cancelled */
+      state: string;
+      message: string | null;
+      progress: {
+        total: number;
+        pending: number;
+        sent: number;
+        succeeded: number;
+        failed: number;
+        skipped: number;
+      };
+      created_by: string;
+      /** RFC 3339 */
+      created_at: string;
+      finished_at: string | null;
+      /** the first 100 VMs that failed or were skipped; only when one order is asked for */
+      problems?: Array<{
+        vm_id: string;
+        state: string;
+        command_id: string | null;
+        message: string | null;
+      }>;
+    };
+  };
   "GET /api/v1/github-apps": {
     query?: {
       /** 1 to 1000, default 100 */
