@@ -455,3 +455,31 @@ describe("what is shown", () => {
     expect(nearest("zzzzzz", ["labels", "listen"])).toBeUndefined();
   });
 });
+
+describe("nats", () => {
+  const seed = file("account.seed", `SA${"A".repeat(56)}\n`);
+  test.each([
+    [
+      ["--nats-prefix", "x", "--nats-account-seed-file", seed],
+      "nats.account_seed_file needs nats.url beside it",
+    ],
+    [["--nats-url", "http://127.0.0.1:4222"], "begins with tls:// or nats://"],
+    [["--nats-url", "nats://nats.example:4222"], "tls:// unless it is this machine"],
+    [["--nats-url", "nats://me:secret-word@127.0.0.1:4222"], "must not hold credentials"],
+    [["--nats-url", "nats://127.0.0.1:4222", "--nats-prefix", "a.b"], "is one word of small letters"],
+    [["--nats-url", "nats://127.0.0.1:4222", "--nats-account-seed-file", agentToken], "SA and 56 characters"],
+    [["--nats-url", "nats://127.0.0.1:4222", "--nats-account", "AB"], "is the public key of an account"],
+  ])("%j is refused", (argv, problem) => {
+    const told = problemsOf(["--sample", ...argv]);
+    expect(told).toContain(problem);
+    expect(told).not.toContain("secret-word");
+  });
+
+  test("agents are told the controller's servers, or those that are written for them", () => {
+    const of = (...argv: string[]) =>
+      configOf(["--sample", "--nats-url", "nats://127.0.0.1:4222", ...argv]).nats;
+    expect(of()?.agentUrls).toEqual(["nats://127.0.0.1:4222"]);
+    expect(of("--nats-agent-url", "tls://a:1,tls://b:2")?.agentUrls).toEqual(["tls://a:1", "tls://b:2"]);
+    expect(configOf(["--sample"]).nats).toBeUndefined();
+  });
+});

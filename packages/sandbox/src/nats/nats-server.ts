@@ -17,9 +17,12 @@ export interface NatsServer extends AsyncDisposable {
   start(): Promise<void>;
 }
 
-/** Whether the program is on the PATH; tests of the channel are skipped by name without it. */
+/** Whether the program is on the PATH; tests of the channel are skipped by name without it, unless servers are demanded. */
 export function hasNatsServer(): boolean {
-  return spawnSync("nats-server", ["--version"], { stdio: "ignore" }).status === 0;
+  const isThere = spawnSync("nats-server", ["--version"], { stdio: "ignore" }).status === 0;
+  if (!isThere && process.env["MIG_TEST_REQUIRE_SERVERS"] === "1")
+    throw new Error("no nats-server on the PATH: install the Debian package nats-server");
+  return isThere;
 }
 
 /** `more`: of its configuration, beside port and store. */
