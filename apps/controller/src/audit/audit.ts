@@ -7,19 +7,20 @@ import { type Act, firstHash, type Head, type Link, link } from "./chain.ts";
  * from here to the commit, so acts of one organization are written one after the other.
  */
 export async function recordAct(tx: Tx, act: Act): Promise<void> {
-  await sql`insert into audit_heads (org_id, seq, hash) values (${act.orgId}, 0, ${firstHash})
-    on conflict do nothing`.execute(tx);
-  const { rows } = await sql<{ seq: number; hash: string; nowMs: number }>`select seq::float8 as seq, hash,
-    round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs"
-    from audit_heads where org_id = ${act.orgId} for update`.execute(tx);
-  const head = rows[0] ?? { seq: 0, hash: firstHash, nowMs: Date.now() };
-  const next = link(act, head.seq + 1, head.nowMs, head.hash);
-  await sql`insert into audit (org_id, seq, at, actor, action, object, result, entry, hash)
-    values (${act.orgId}, ${next.seq}, to_timestamp(${head.nowMs} / 1000.0), ${act.actor}, ${act.action},
-      ${act.object}, ${act.result}, ${next.entry}, ${next.hash})`.execute(tx);
-  await sql`update audit_heads set seq = ${next.seq}, hash = ${next.hash} where org_id = ${act.orgId}`.execute(
+  // Two statements, because a command waits for them. The update that changes nothing is there to lock the head.
+  const { rows } = await sql<{ seq: number; hash: string; nowMs: number }>`
+    insert into audit_heads (org_id, seq, hash) values (${act.orgId}, 0, ${firstHash})
+    on conflict (org_id) do update set seq = audit_heads.seq
+    returning seq::float8 as seq, hash, round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs"`.execute(
     tx,
   );
+  const head = rows[0] ?? { seq: 0, hash: firstHash, nowMs: Date.now() };
+  const next = link(act, head.seq + 1, head.nowMs, head.hash);
+  await sql`with entry as (
+      insert into audit (org_id, seq, at, actor, action, object, result, entry, hash)
+      values (${act.orgId}, ${next.seq}, to_timestamp(${head.nowMs} / 1000.0), ${act.actor}, ${act.action},
+        ${act.object}, ${act.result}, ${next.entry}, ${next.hash}))
+    update audit_heads set seq = ${next.seq}, hash = ${next.hash} where org_id = ${act.orgId}`.execute(tx);
 }
 
 export interface AuditFilter {
