@@ -5,6 +5,7 @@ import { auditVerbs } from "./audit.ts";
 import { commandVerbs } from "./command.ts";
 import { completionVerb } from "./completion.ts";
 import { directoryVerbs } from "./directory.ts";
+import { fleetVerbs } from "./fleet.ts";
 import { keyVerbs } from "./keys.ts";
 import { loginVerb } from "./login.ts";
 import { vmVerbs } from "./vm.ts";
@@ -13,6 +14,7 @@ export const verbs: readonly Verb[] = [
   loginVerb,
   ...vmVerbs,
   ...commandVerbs,
+  ...fleetVerbs,
   ...directoryVerbs,
   ...keyVerbs,
   ...auditVerbs,
