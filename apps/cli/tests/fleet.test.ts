@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { stripVTControlCharacters } from "node:util";
 import { waitFor } from "@mig/kit";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type IdentityLab, openIdentityLab } from "../../controller/tests/identity-lab.ts";
@@ -75,6 +77,25 @@ it("in a narrow terminal one line is written over", async () => {
   const { code, out, err } = await runObeyed(["-qec", line, "/dev/null"], [], "script");
   expect([code, err, out]).toEqual([0, "", expect.stringMatching(/\rdone 1\/1, 0 at work/)]);
   for (const one of out.split(/[\r\n]+/)) expect(one.length).toBeLessThan(40);
+});
+
+it("top: one frame where nobody looks; in a narrow terminal a live one, until q", async () => {
+  const piped = await run(["top"], { env });
+  expect([piped.code, piped.out]).toEqual([0, expect.stringMatching(/^3 VMs: .*\n[\s\S]*vm-1 /)]);
+  expect(JSON.parse((await run(["top", "--json"], { env })).out).vms).toHaveLength(3);
+  const line = `stty cols 40 rows 12; '${process.execPath}' '${bin}' top`;
+  const child = spawn("script", ["-qec", line, "/dev/null"], { env: { PATH: process.env["PATH"], ...env } });
+  let shown = "";
+  child.stdout.on("data", (data: Buffer) => {
+    shown += data.toString();
+  });
+  await waitFor("the frame", () => shown.includes("q quits"));
+  child.stdin.write("q");
+  await waitFor("the end", () => child.exitCode !== null);
+  // The screen that was there before is back.
+  expect([child.exitCode, shown]).toEqual([0, expect.stringContaining("\u001b[?1049l")]);
+  for (const one of stripVTControlCharacters(shown).split(/\r?\n/))
+    expect(one.length).toBeLessThanOrEqual(40);
 });
 
 it("lists, pauses, resumes and cancels", async () => {

@@ -8,11 +8,13 @@ import { directoryVerbs } from "./directory.ts";
 import { fleetVerbs } from "./fleet.ts";
 import { keyVerbs } from "./keys.ts";
 import { loginVerb } from "./login.ts";
+import { topVerb } from "./top.ts";
 import { vmVerbs } from "./vm.ts";
 
 export const verbs: readonly Verb[] = [
   loginVerb,
   ...vmVerbs,
+  topVerb,
   ...commandVerbs,
   ...fleetVerbs,
   ...directoryVerbs,
