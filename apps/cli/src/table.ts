@@ -66,7 +66,7 @@ function bold(text: string, { hasColor }: Io): string {
 }
 
 /** What a VM or an operator wrote must not steer the terminal. */
-function printable(value: unknown): string {
+export function printable(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
   const text = typeof value === "object" ? JSON.stringify(value) : String(value);
   return stripVTControlCharacters(text).replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ");

@@ -5,14 +5,18 @@ import { auditVerbs } from "./audit.ts";
 import { commandVerbs } from "./command.ts";
 import { completionVerb } from "./completion.ts";
 import { directoryVerbs } from "./directory.ts";
+import { fleetVerbs } from "./fleet.ts";
 import { keyVerbs } from "./keys.ts";
 import { loginVerb } from "./login.ts";
+import { topVerb } from "./top.ts";
 import { vmVerbs } from "./vm.ts";
 
 export const verbs: readonly Verb[] = [
   loginVerb,
   ...vmVerbs,
+  topVerb,
   ...commandVerbs,
+  ...fleetVerbs,
   ...directoryVerbs,
   ...keyVerbs,
   ...auditVerbs,

@@ -20,9 +20,10 @@ const sentAtOnce = 200;
  */
 export async function sweepOrders(parts: FleetParts): Promise<void> {
   const { rows } = await parts.store.transact((tx) =>
-    sql<{ id: string }>`select id from fleet_orders where state = 'running'
-      union select distinct order_id from fleet_targets where state = 'sent'
-      order by id limit ${ordersPerSweep}`.execute(tx),
+    // In any order, so that none waits for ever behind fifty that take long.
+    sql<{ id: string }>`select id from (select id from fleet_orders where state = 'running'
+      union select order_id from fleet_targets where state = 'sent') as due
+      order by random() limit ${ordersPerSweep}`.execute(tx),
   );
   for (const { id } of rows) await advance(parts, id);
 }
