@@ -11,13 +11,18 @@ import { type House, openHouse, type Vm } from "../tests/lib/house.ts";
  * What the agent costs on a VM, beside the bare runtime in the same run: resident memory (of which its own: anonymous),
  * time from exec to an open channel, CPU while it waits, under load and after a longer life of heartbeats and jobs.
  *
- *   node --conditions=mig-source bench/agent-footprint.ts [--minutes 0] [--json]
+ *   node --conditions=mig-source bench/agent-footprint.ts [--channel grpc] [--tls] [--minutes 0] [--json]
  *
- * Over gRPC on loopback without TLS. "Load" is twenty commands a second, each acknowledged, journalled and answered;
+ * On loopback; over gRPC without TLS unless it is told otherwise. "Load" is twenty commands a second, each acknowledged, journalled and answered;
  * "long", only when asked for, is `--minutes` of jobs one after another on a VM that registers again after each, with a beat a second.
  */
 const { values } = parseArgs({
-  options: { minutes: { type: "string", default: "0" }, json: { type: "boolean" } },
+  options: {
+    channel: { type: "string", default: "grpc" },
+    tls: { type: "boolean", default: false },
+    minutes: { type: "string", default: "0" },
+    json: { type: "boolean" },
+  },
 });
 const root = fileURLToPath(new URL("..", import.meta.url));
 const bun = join(root, "node_modules/@oven/bun-linux-x64/bin/bun");
@@ -64,9 +69,15 @@ async function bare(program: string, args: string[]): Promise<Memory> {
 }
 
 async function agent(what: string, program: string | undefined): Promise<Row> {
-  await using house = await openHouse(program === undefined ? {} : { agent: { program } });
+  await using house = await openHouse({
+    tls: values.tls,
+    ...(program === undefined ? {} : { agent: { program } }),
+  });
   const beganAtMs = performance.now();
-  const vm = await house.startVm("vm-1", { settings: ["limits: { idle_timeout: 0s }"] });
+  const vm = await house.startVm("vm-1", {
+    channel: values.channel,
+    settings: ["limits: { idle_timeout: 0s }"],
+  });
   await vm.agent.says("A channel to the controller is open.");
   const startMs = performance.now() - beganAtMs;
   await house.until("vm-1", "state", "idle");
@@ -91,7 +102,11 @@ async function command(house: House, perSecond: number, forMs: number): Promise<
 }
 
 async function liveLong(house: House, minutes: number): Promise<{ long: Memory; jobs: number }> {
-  const vm: Vm = await house.startVm("vm-2", { settings: ["limits: { idle_timeout: 0s }"], reuse: true });
+  const vm: Vm = await house.startVm("vm-2", {
+    channel: values.channel,
+    settings: ["limits: { idle_timeout: 0s }"],
+    reuse: true,
+  });
   const untilMs = performance.now() + minutes * 60_000;
   let jobs = 0;
   while (performance.now() < untilMs) {
