@@ -50,7 +50,8 @@ export class Outgoing {
     const { stream, names } = this.#parts;
     // The agent takes nothing that does not name it: JetStream delivers to a subject that the asking client chose.
     const body = JSON.stringify({ kind: "command", vm_id: this.#vmId, ...commandToJson(command) });
-    const msgID = `${command.id}.${command.attempt ?? 0}`;
+    // Each session asks again for what has no result, under the same attempt: no double of the one before.
+    const msgID = `${command.id}.${command.attempt ?? 0}.${session}`;
     stream
       .publish(names.commands(this.#vmId, session), body, { msgID, timeout: publishMs })
       .catch((error: unknown) =>
