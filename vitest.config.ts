@@ -11,8 +11,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     sequence: { sequencer: SlowFirst },
-    // Most tests wait for processes and for time that must pass: four of them fill two cores.
-    maxWorkers: 4,
+    // Most tests wait for processes and for time that must pass: three of them fill two cores.
+    maxWorkers: 3,
     // Real processes on a shared machine: CI tries a failed test once more, and says so. A developer sees it at once.
     retry: process.env["CI"] === undefined ? 0 : 1,
   },

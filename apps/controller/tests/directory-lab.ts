@@ -31,6 +31,9 @@ export interface ControllerOptions {
   times?: IdentityTimes;
 }
 
+/** Tests share their processor with others, and mean their own answers: how it sheds load has tests of its own. */
+export const atEase = ["--limits-shed-load", "false"];
+
 /** A whole controller in this process, on free ports, with a YAML file. Stopped at the end of the test. */
 export async function startController(
   yaml: object,
@@ -44,7 +47,7 @@ export async function startController(
     readInvocation(
       [
         ...["--listen", "127.0.0.1:0", "--grpc-listen", "off", "--data-dir", join(dir, "data")],
-        ...["--config", file, "--shutdown-grace", "100ms", ...flags],
+        ...["--config", file, "--shutdown-grace", "100ms", ...atEase, ...flags],
         ...(databaseUrl === undefined ? [] : ["--database-url", databaseUrl]),
       ],
       {},

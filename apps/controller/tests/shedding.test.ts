@@ -18,6 +18,7 @@ describe.skipIf(!server.available)("a database that takes no events", () => {
     const database = await server.create();
     lab = await openIdentityLab({
       databaseUrl: database.url,
+      flags: ["--limits-shed-load", "true"],
       atEnd: (stop) => void stops.unshift(stop),
     });
     for (const vmId of ["vm-1", "vm-2"])
@@ -80,7 +81,15 @@ describe.skipIf(!server.available)("a database that takes no events", () => {
 describe("a heartbeat that is refused", () => {
   it("was a sign of life, and agents from before MIG, which keep nothing, are not refused", async () => {
     const heard: string[] = [];
-    const limits = { connections: 1, vm: 100, pool: 100, org: 100, operator: 100, unknown: 100 };
+    const limits = {
+      connections: 1,
+      vm: 100,
+      pool: 100,
+      org: 100,
+      operator: 100,
+      unknown: 100,
+      shedLoad: true,
+    };
     const desk = { queueAgeMs: () => 5_000, hear: (vmId: string) => void heard.push(vmId) };
     const gate = createGate({ limits, isOpen: true, tokens: undefined, log: silentLog, desk });
     const codeFor = (who: Who, ...asked: [Parameters<typeof ask>[1], "bulk"?]): Promise<string> => {

@@ -79,6 +79,8 @@ export interface LimitsConfig {
   org: number;
   operator: number;
   unknown: number;
+  /** Refuse what can wait when this replica cannot keep up. */
+  shedLoad: boolean;
 }
 
 export interface PaceConfig {
@@ -126,6 +128,7 @@ export function buildConfig(invocation: Invocation): Outcome {
     oidc: readOidc(values, invocation),
     nats: readNats(values, insecurePlaintext),
     limits: {
+      shedLoad: values.switch("limits.shed_load"),
       connections: values.count("limits.connections_per_second") ?? 1,
       vm: values.count("limits.vm_per_second") ?? 1,
       pool: values.count("limits.pool_per_second") ?? 1,

@@ -235,6 +235,11 @@ export const settings = {
     fallback: "300",
     help: "requests without a good token, joins among them, from one address",
   },
+  "limits.shed_load": {
+    kind: "switch",
+    fallback: "true",
+    help: "a replica that cannot keep up refuses what can wait: lists first, then events and heartbeats, then joins",
+  },
   connections_max: { kind: "count", fallback: "20000", help: "connections on each port" },
   log_level: {
     kind: "choice",
