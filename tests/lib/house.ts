@@ -127,7 +127,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     ...["--listen", `127.0.0.1:${port}`, "--grpc-listen", `127.0.0.1:${grpcPort}`],
     ...["--data-dir", join(dir, "data"), "--log-format", "json", "--command-ack-timeout", "1s"],
     // Tests share their processor with others; how it sheds load has tests of its own.
-    ...["--limits-shed-load", "false"],
+    ...["--limits-shed-load=false"],
     ...(options.databaseUrl === undefined ? [] : ["--database-url", options.databaseUrl]),
     ...(tls?.controllerArgs ?? []),
     ...(options.moreArgs ?? []),

@@ -38,7 +38,7 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
       ...["--listen", `127.0.0.1:${port}`, "--grpc-listen", "off", "--dev", "--log-format", "json"],
       ...["--data-dir", join(dir, "data"), "--database-url", database.url, "--command-ack-timeout", "1s"],
       ...["--heartbeat-interval", "2s", "--unreachable-after", "30s", "--lost-after", "60s"],
-      ...["--shutdown-grace", "1s", "--limits-shed-load", "false"],
+      ...["--shutdown-grace", "1s", "--limits-shed-load=false"],
     ]);
   const whenReady = ({ port, program }: Replica): Promise<unknown> =>
     waitFor(

@@ -32,7 +32,7 @@ export interface ControllerOptions {
 }
 
 /** Tests share their processor with others, and mean their own answers: how it sheds load has tests of its own. */
-export const atEase = ["--limits-shed-load", "false"];
+export const atEase = ["--limits-shed-load=false"];
 
 /** A whole controller in this process, on free ports, with a YAML file. Stopped at the end of the test. */
 export async function startController(

@@ -18,7 +18,7 @@ describe.skipIf(!server.available)("a database that takes no events", () => {
     const database = await server.create();
     lab = await openIdentityLab({
       databaseUrl: database.url,
-      flags: ["--limits-shed-load", "true"],
+      flags: ["--limits-shed-load=true"],
       atEnd: (stop) => void stops.unshift(stop),
     });
     for (const vmId of ["vm-1", "vm-2"])
