@@ -14,14 +14,8 @@ const vitest = join(root, "node_modules/vitest/vitest.mjs");
 const scratch = mkdtempSync(join(tmpdir(), "mig-bun-tests-"));
 const isShort = process.argv.includes("--short");
 
-// In short: without what runs no code of the agent's own, or starts both runtimes by itself in any case. The whole system
-// with the executable is then tests/packaged.test.ts.
-const inside = isShort
-  ? [
-      "apps/miglet",
-      ...["link-runtimes", "boot-process"].flatMap((name) => ["--exclude", `**/${name}.test.ts`]),
-    ]
-  : ["apps/miglet", "packages/kit", "packages/protocol", "packages/lifecycle"];
+const inside = ["apps/miglet", "packages/kit", "packages/protocol", "packages/lifecycle"];
+// In short the whole system with the executable is what tests/packaged.test.ts makes of it.
 const around = isShort
   ? []
   : [

@@ -2,8 +2,9 @@ import { Agent, request } from "node:http";
 import { Client, credentials } from "@grpc/grpc-js";
 import type { ControllerMessage } from "@mig/protocol";
 import { commandService } from "@mig/protocol/grpc";
-import { decodeControllerMessage, encodeAgentMessage } from "@mig/protocol/proto";
+import { decodeControllerMessage } from "@mig/protocol/proto";
 import { WebSocket } from "ws";
+import { connectMessage } from "./connect-message.ts";
 
 export const channels = ["grpc", "websocket", "sse", "poll"] as const;
 export type Channel = (typeof channels)[number];
@@ -45,19 +46,7 @@ function openGrpc(url: string, vmId: string, arrive: (id: string) => void): Prom
   const { path, requestSerialize, responseDeserialize } = commandService.streamCommands;
   const call = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
   call.on("error", () => {});
-  call.write(
-    encodeAgentMessage({
-      kind: "connect",
-      connect: {
-        vmId,
-        poolId: "p",
-        version: "bench",
-        protocolVersion: 1,
-        incarnation: "i-1",
-        migletState: "idle",
-      },
-    }),
-  );
+  call.write(connectMessage(vmId));
   return new Promise((resolve) => {
     call.on("data", (bytes: Uint8Array) => {
       const message: ControllerMessage | undefined = decodeControllerMessage(bytes, Date.now());

@@ -1,6 +1,6 @@
 import { type ClientHttp2Session, connect } from "node:http2";
 import { commandService } from "@mig/protocol/grpc";
-import { encodeAgentMessage } from "@mig/protocol/proto";
+import { connectMessage } from "./connect-message.ts";
 
 /**
  * `idle-clients.ts PORT STREAMS PREFIX`: so many gRPC streams, each on a connection of its own, that say who they are
@@ -33,17 +33,7 @@ function open(vmId: string): Promise<void> {
       resolve();
     });
     stream.on("data", () => {});
-    const message = encodeAgentMessage({
-      kind: "connect",
-      connect: {
-        vmId,
-        poolId: "p",
-        version: "bench",
-        protocolVersion: 1,
-        incarnation: "i-1",
-        migletState: "idle",
-      },
-    });
+    const message = connectMessage(vmId);
     const head = Buffer.alloc(5);
     head.writeUInt32BE(message.length, 1);
     stream.write(Buffer.concat([head, message]));

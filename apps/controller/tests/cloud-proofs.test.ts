@@ -174,6 +174,13 @@ describe("an instance of GCP", () => {
     expect(new Set(acts.map(({ details }: { details: { key: string } }) => details.key)).size).toBe(2);
   });
 
+  it("is one VM, also when it asks under both of its names at once", async () => {
+    const own = show(engine(7));
+    const names = ["runner-vm-7", "471100000000007"];
+    const joins = await Promise.all(names.map((name) => lab.machine(name).joinBy(own)));
+    expect(joins.map(code).sort()).toEqual([200, "409 conflict"]);
+  });
+
   it("takes over the name of an older instance, which its name shows to be deleted; not the other way", async () => {
     const younger = {
       engine: { ...engine(6).engine, instance_id: "66", instance_creation_timestamp: s(-5) },
@@ -322,9 +329,16 @@ describe("an instance of AWS", () => {
   });
 
   it("is told to come back when STS does not answer", async () => {
+    const refusals = async (): Promise<number> =>
+      (await lab.api("GET", "audit?limit=1000&action=vm.join")).body.entries.filter(
+        ({ result }: { result: string }) => result === "refused",
+      ).length;
+    const before = await refusals();
     sts.fail({ kind: "status", status: 503 });
     try {
       expect(code(await machine().joinBy(show()))).toBe("503 identity_unavailable");
+      // Nobody was refused: the log of who was must not fill up with an outage of AWS.
+      expect(await refusals()).toBe(before);
     } finally {
       sts.mend();
     }

@@ -142,7 +142,7 @@ test.each([3 * dayMs, -3 * dayMs])(
       attempt: 1,
     });
     const lab = await startGrpcLab((message, stream) => {
-      if (message.kind !== "connect") return friendly(message, stream, lab);
+      if (message.kind !== "connect") return friendly(message, stream);
       stream.say({ kind: "connect_ack", reply: { ...accepted, serverTimeMs: Date.now() } });
       stream.say({ kind: "command", command: commandOf("fresh", Date.now() + 60_000) });
       stream.say({ kind: "command", command: commandOf("late", Date.now() - 60_000) });

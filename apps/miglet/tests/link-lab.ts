@@ -100,7 +100,7 @@ export async function startGrpcLab(handle: Handler, port = 0): Promise<GrpcLab> 
 }
 
 /** A controller that accepts and acknowledges everything. */
-export const friendly: Handler = (message, stream) => {
+export const friendly = (message: AgentMessage, stream: Pick<StreamOfAgent, "say">): void => {
   if (message.kind === "connect") stream.say({ kind: "connect_ack", reply: accepted });
   if (message.kind === "heartbeat")
     stream.say({ kind: "heartbeat_ack", reply: { nextIntervalMs: 5000, serverTimeMs: 1 } });

@@ -97,7 +97,7 @@ export async function startTlsLab(
     lab.streams.push(one);
     const read = createFrameReader((bytes) => {
       const message = decodeAgentMessage(bytes, Date.now());
-      if (message !== undefined) friendly(message, one, undefined as never);
+      if (message !== undefined) friendly(message, one);
     });
     stream.on("data", (chunk: Buffer) => read(chunk));
     stream.on("end", () => stream.end());

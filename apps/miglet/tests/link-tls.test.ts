@@ -245,7 +245,7 @@ test("the link outlives a replaced certificate, and comes back after the authori
         http,
         grpcEndpoint: endpoint,
         tls,
-        timing: { ...quick, retryUpMs: 10_000 },
+        timing: quick,
         log: createLog({ level: "info", write: (line) => void warnings.push(line) }),
       },
       {
@@ -274,8 +274,8 @@ test("the link outlives a replaced certificate, and comes back after the authori
   expect(ups).toHaveLength(1);
   await writeFile(at("new.pem"), ca.caPem + otherCa.caPem);
   await rename(at("new.pem"), at("ca.pem"));
-  await waitFor("the link", () => ups.length === 2);
-  expect(ups[1]?.channel).toBe("grpc");
+  // Replaced between two attempts of one round, another channel may be the first; the best one takes over.
+  await waitFor("the best link", () => link.channel() === "grpc");
   expect(await http.postHeartbeat(beat)).toBeDefined();
 });
 

@@ -7,7 +7,7 @@ import {
   type ControllerMessage,
   controllerMessageToJson,
 } from "@mig/protocol";
-import { friendly, type GrpcLab } from "./link-lab.ts";
+import { friendly } from "./link-lab.ts";
 
 /** A WebSocket server of a few lines on a plain socket, the same on both runtimes, that can also misbehave. */
 export interface WsOfAgent {
@@ -32,8 +32,7 @@ export interface WsLab {
 }
 
 export type WsHandler = (message: AgentMessage, stream: WsOfAgent) => void;
-export const friendlyWs: WsHandler = (message, stream) =>
-  friendly(message, stream, undefined as unknown as GrpcLab);
+export const friendlyWs: WsHandler = (message, stream) => friendly(message, stream);
 
 /** A server's frame: not masked. */
 export function serverFrame(opcode: number, payload: Buffer | string, isLast = true): Buffer {

@@ -166,8 +166,8 @@ test("a refused agent says so, tries again slowly and comes up when it is accept
 test("a heartbeat without an answer ends a half-open stream, and the next stream takes over", async () => {
   let answers = false;
   const lab = keep(
-    await startGrpcLab((message, stream, all) => {
-      if (message.kind !== "heartbeat" || answers) friendly(message, stream, all);
+    await startGrpcLab((message, stream) => {
+      if (message.kind !== "heartbeat" || answers) friendly(message, stream);
     }),
   );
   const seen = choose({ grpcEndpoint: lab.endpoint });

@@ -59,9 +59,9 @@ export function createJoinDesk({ store, tokens, identities, provers, log }: Join
     return { vmId, poolId, orgId, accessToken: text, expiresInMs };
   };
 
-  /** On record even when the act itself is rolled back. */
+  /** On record even when the act itself is rolled back. That nobody could be asked is no refusal. */
   async function refuse(act: Act, error: unknown): Promise<never> {
-    if (error instanceof MigError && error.code !== "storage_unavailable")
+    if (error instanceof MigError && error.category !== "transient")
       await store.transact((tx) =>
         recordAct(tx, { ...act, result: "refused", details: { ...act.details, reason: error.message } }),
       );
@@ -171,7 +171,9 @@ export function createJoinDesk({ store, tokens, identities, provers, log }: Join
       round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
       (select state from vms where vm_id = ${vmId}) as state`.execute(tx);
     const { nowMs = Date.now(), state = null } = rows[0] ?? {};
-    // Two first joins of one VM at the same moment: the second waits here and then finds the first one's row.
+    // Two first joins of one machine, or of one name, at the same moment: the second waits here and then finds the
+    // first one's row. Everybody takes the machine's lock before the name's.
+    await sql`select pg_advisory_xact_lock(hashtextextended(${claim.instance}, 6))`.execute(tx);
     await sql`select pg_advisory_xact_lock(hashtextextended(${vmId}, 5))`.execute(tx);
     const found = await findIdentity(tx, { vmId }, true);
     const row: VmIdentityRow = {
