@@ -33,6 +33,7 @@ export async function runController(
     dataDir: config.dataDir,
     log,
     ...(config.databaseUrl === undefined ? {} : { databaseUrl: config.databaseUrl.reveal() }),
+    prepare: config.databasePrepare,
   });
   const registry = new Registry();
   const rules = {

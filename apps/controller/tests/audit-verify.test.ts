@@ -3,12 +3,18 @@ import { runInNewContext } from "node:vm";
 import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { readHead, readLinks, recordAct } from "../src/audit/audit.ts";
-import { type Act, firstHash, type Head, type Link, link } from "../src/audit/chain.ts";
+import { type Act, firstHash, type Head, hashOf, type Link, restOf } from "../src/audit/chain.ts";
 import { pageMax, verifyChain } from "../src/audit/verify.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { describeOnOneEngine } from "./engines.ts";
+import { describeOnEngines, describeOnOneEngine } from "./engines.ts";
 
 const act: Act = { orgId: "acme", actor: "key:ci", action: "pool.write", object: "pool:a", result: "done" };
+
+/** What the database does in recordAct. */
+function link(act: Act, seq: number, atMs: number, before: string): Link {
+  const entry = `{"seq":${seq},"at":"${new Date(atMs).toISOString()}${restOf(act)}`;
+  return { orgId: act.orgId, seq, entry, hash: hashOf(before, entry) };
+}
 
 function chainOf(length: number, atMs = 1_700_000_000_000): Link[] {
   const links: Link[] = [];
@@ -121,6 +127,48 @@ describeOnOneEngine("a chain of 3,000 entries", (engine) => {
       expect(asked).toEqual([pageMax, pageMax, pageMax]);
       await store.transact((tx) => recordAct(tx, act));
       expect(await verify()).toMatchObject({ entries: 3_001, problem: undefined });
+    } finally {
+      await store[Symbol.asyncDispose]();
+      await database.drop();
+    }
+  });
+});
+
+describeOnEngines("what the database writes", (engine) => {
+  test("is the text that is hashed, whatever was done, and one chain, whoever writes at once", async () => {
+    const database = await engine.create();
+    const store = await database.open();
+    try {
+      const hostile = `a"b\\c\n\u0000 d' || $1 \u{1f600} \ud800 {"seq":9}`;
+      const acts: Act[] = Array.from({ length: 40 }, (_, n) => ({
+        ...act,
+        object: `pool:${n}`,
+        ...(n % 2 === 0 ? { details: { reason: hostile, n } } : { address: "127.0.0.1", requestId: "r-1" }),
+      }));
+      const before = Date.now();
+      await Promise.all(acts.map((one) => store.transact((tx) => recordAct(tx, one))));
+      await expect(
+        store.transact(async (tx) => {
+          await recordAct(tx, act);
+          throw new Error("no");
+        }),
+      ).rejects.toThrow();
+      const links = await readLinks(store, "acme", { after: 0, upTo: 100, limit: 100 });
+      const head = await readHead(store, "acme");
+      expect(await serve(links, head)).toMatchObject({ entries: 40, problem: undefined });
+      const entries = links.map(({ entry }) => JSON.parse(entry) as Record<string, unknown>);
+      expect(new Set(entries.map((entry) => entry["object"]))).toEqual(
+        new Set(acts.map((one) => one.object)),
+      );
+      for (const [n, entry] of entries.entries()) {
+        expect(entry).toMatchObject({ seq: n + 1, org: "acme", actor: "key:ci", result: "done" });
+        const at = String(entry["at"]);
+        expect(at).toBe(new Date(at).toISOString());
+        expect(Math.abs(Date.parse(at) - before)).toBeLessThan(60_000);
+        const details = entry["details"] as { reason: string } | undefined;
+        if (details !== undefined)
+          expect(details.reason).toBe(hostile.replaceAll("\0", "\uFFFD").toWellFormed());
+      }
     } finally {
       await store[Symbol.asyncDispose]();
       await database.drop();

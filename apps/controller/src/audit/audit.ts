@@ -1,27 +1,34 @@
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import type { Store, Tx } from "../store/open-store.ts";
-import { type Act, firstHash, type Head, type Link, link } from "./chain.ts";
+import { later } from "../store/server-driver.ts";
+import { type Act, firstHash, type Head, type Link, restOf } from "./chain.ts";
 
 /**
  * Writes acts into the transaction that does them: what cannot be audited is not done. The head of the chain is held
- * from here to the commit, so acts of one organization are written one after the other.
+ * from here to the commit, so acts of one organization are written one after the other; the database itself writes the
+ * number, the time and the hash, so that nobody has to ask for the head first.
  */
 export async function recordAct(tx: Tx, act: Act): Promise<void> {
-  // Two statements, because a command waits for them. The update that changes nothing is there to lock the head.
-  const { rows } = await sql<{ seq: number; hash: string; nowMs: number }>`
-    insert into audit_heads (org_id, seq, hash) values (${act.orgId}, 0, ${firstHash})
-    on conflict (org_id) do update set seq = audit_heads.seq
-    returning seq::float8 as seq, hash, round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs"`.execute(
+  const rest = restOf(act);
+  const entry = (seq: RawBuilder<unknown>): RawBuilder<unknown> =>
+    sql`'{"seq":' || ${seq} || ',"at":"' || ${isoNow} || ${rest}::text`;
+  const hash = (before: RawBuilder<unknown>, seq: RawBuilder<unknown>): RawBuilder<unknown> =>
+    sql`encode(sha256(convert_to(${before} || E'\\n' || ${entry(seq)}, 'UTF8')), 'hex')`;
+  await later(
     tx,
-  );
-  const head = rows[0] ?? { seq: 0, hash: firstHash, nowMs: Date.now() };
-  const next = link(act, head.seq + 1, head.nowMs, head.hash);
-  await sql`with entry as (
+    sql`with head as (
+        insert into audit_heads (org_id, seq, hash) values (${act.orgId}, 1, ${hash(sql`${firstHash}::text`, sql`1`)})
+        on conflict (org_id) do update set seq = audit_heads.seq + 1,
+          hash = ${hash(sql`audit_heads.hash`, sql`(audit_heads.seq + 1)`)}
+        returning seq, hash)
       insert into audit (org_id, seq, at, actor, action, object, result, entry, hash)
-      values (${act.orgId}, ${next.seq}, to_timestamp(${head.nowMs} / 1000.0), ${act.actor}, ${act.action},
-        ${act.object}, ${act.result}, ${next.entry}, ${next.hash}))
-    update audit_heads set seq = ${next.seq}, hash = ${next.hash} where org_id = ${act.orgId}`.execute(tx);
+      select ${act.orgId}, seq, date_trunc('milliseconds', statement_timestamp()), ${act.actor}, ${act.action},
+        ${act.object}, ${act.result}, ${entry(sql`seq`)}, hash from head`,
+  );
 }
+
+/** As JavaScript writes times. The clock stands still within a statement. */
+const isoNow = sql`to_char(statement_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
 export interface AuditFilter {
   /** Undefined: all organizations. */

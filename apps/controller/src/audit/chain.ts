@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { JsonObject } from "@mig/protocol";
+import { toJsonParameter } from "../store/table.ts";
 
 /**
  * What was done, by whom, to what, and what came of it. One chain an organization: each entry's hash covers the one
@@ -36,21 +37,10 @@ export interface Link {
   readonly hash: string;
 }
 
-export function link(act: Act, seq: number, atMs: number, before: string): Link {
-  const { orgId, actor, action, object, result, address, requestId, details } = act;
-  const entry = JSON.stringify({
-    seq,
-    at: new Date(atMs).toISOString(),
-    org: orgId,
-    actor,
-    action,
-    object,
-    result,
-    address,
-    request_id: requestId,
-    details,
-  });
-  return { orgId, seq, entry, hash: hashOf(before, entry) };
+/** What follows the number and the time in an entry's text, from the quote that ends the time. */
+export function restOf({ orgId, actor, action, object, result, address, requestId, details }: Act): string {
+  const rest = { org: orgId, actor, action, object, result, address, request_id: requestId, details };
+  return `",${toJsonParameter(rest).slice(1)}`;
 }
 
 export function hashOf(before: string, entry: string): string {

@@ -37,6 +37,7 @@ export interface Config {
   /** Absolute. */
   dataDir: string;
   databaseUrl: Secret | undefined;
+  databasePrepare: boolean;
   /**
    * Bearer tokens from files: the one that all agents share, and an administrator's. Either may be absent: VMs join and
    * operators have API keys. Undefined in sample and dev mode: nobody is asked.
@@ -112,6 +113,7 @@ export function buildConfig(invocation: Invocation): Outcome {
     insecurePlaintext,
     dataDir: resolve(values.text("data_dir") ?? "."),
     databaseUrl: readDatabaseUrl(values),
+    databasePrepare: values.switch("database_prepare"),
     tokens: readTokens(values, mode),
     registrationToken: new Secret(values.text("registration_token") ?? ""),
     github: github.single,

@@ -60,6 +60,11 @@ export const settings = {
     alsoEnv: "DATABASE_URL",
     help: "a PostgreSQL server instead of the embedded database",
   },
+  database_prepare: {
+    kind: "switch",
+    fallback: "true",
+    help: "prepare statements on the server; false behind a pooler in transaction mode that cannot carry them",
+  },
   sample: {
     kind: "switch",
     fallback: "false",

@@ -22,17 +22,23 @@ export function createDeliver(parts: Parts): Deliver {
   const { grantFor } = createGrants(parts);
 
   return async (vmId, epoch) => {
-    const taken = await withUnit(store, { vmIds: [vmId] }, (unit) => {
-      const vm = unit.vm(vmId);
-      if (vm === undefined) return undefined;
-      // Also how a session learns that the VM has gone to another replica.
-      if (vm.sessionEpoch !== epoch) throw new MigError("superseded", `${vmId} has a newer session`);
-      const command = pickNext(unit.openCommands(vmId), unit.nowMs);
-      if (command === undefined) return undefined;
-      move(command, "send", unit.nowMs);
-      command.sessionEpoch = epoch;
-      return { command: { ...command }, vm: { ...vm } };
-    });
+    const taken = await withUnit(
+      store,
+      { vmIds: [vmId] },
+      (unit) => {
+        const vm = unit.vm(vmId);
+        if (vm === undefined) return undefined;
+        // Also how a session learns that the VM has gone to another replica.
+        if (vm.sessionEpoch !== epoch) throw new MigError("superseded", `${vmId} has a newer session`);
+        const command = pickNext(unit.openCommands(vmId), unit.nowMs);
+        if (command === undefined) return undefined;
+        move(command, "send", unit.nowMs);
+        command.sessionEpoch = epoch;
+        return { command: { ...command }, vm: { ...vm } };
+        // A delivery that the database forgets is made again; the agent does nothing twice.
+      },
+      { mayBeForgotten: true },
+    );
     if (taken === undefined) return undefined;
     try {
       const extra = await complete(taken.command, taken.vm);

@@ -10,6 +10,7 @@ import {
   type VmRow,
   vmsTable,
 } from "./rows.ts";
+import { later } from "./server-driver.ts";
 import { columnList, textsIn, toJsonParameter } from "./table.ts";
 
 export interface UnitScope {
@@ -38,15 +39,10 @@ export async function loadRows(
 ): Promise<LoadedRows & { nowMs: number }> {
   const sorted = [...new Set(vmIds)].sort();
   const ids = textsIn(sorted);
-  // Creating a VM takes no row lock, so two replicas could both find none; these locks order them. The ids are
-  // sorted, like the rows, and the locks end with the transaction.
-  await sql`select pg_advisory_xact_lock(hashtextextended(id, 7)) from jsonb_array_elements_text(${toJsonParameter(sorted)}::jsonb) as id
-    where not exists (select 1 from vms where vms.vm_id = id)`.execute(tx);
-  const vms =
-    await sql<VmRow>`select ${columnList(vmsTable)} from vms where vm_id in ${ids} order by vm_id for update`.execute(
-      tx,
-    );
-  const known = [...new Set([...vms.rows.map((vm) => vm.incarnation), ...incarnations])];
+  // One VM that exists needs no more than its row; whoever waits for it holds nothing yet.
+  const one = sorted.length === 1 ? await lockVms(tx, sorted) : [];
+  const vms = one.length > 0 ? one : await lockWithMissing(tx, sorted);
+  const known = [...new Set([...vms.map((vm) => vm.incarnation), ...incarnations])];
   const rest = await sql<Omit<LoadedRows, "vms"> & { nowMs: number }>`select
     round(extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
     (select coalesce(jsonb_agg(to_jsonb(c) order by c."vmId", c.seq), '[]') from (
@@ -59,5 +55,26 @@ export async function loadRows(
       select ${columnList(incarnationsTable)} from incarnations
       where vm_id in ${ids} and incarnation in ${textsIn(known)}) i) as incarnations`.execute(tx);
   const { nowMs = Date.now(), commands = [], jobs = [], incarnations: cursors = [] } = rest.rows[0] ?? {};
-  return { nowMs, vms: vms.rows, commands, jobs, incarnations: cursors };
+  return { nowMs, vms, commands, jobs, incarnations: cursors };
+}
+
+async function lockVms(tx: Tx, sorted: readonly string[]): Promise<VmRow[]> {
+  const { rows } =
+    await sql<VmRow>`select ${columnList(vmsTable)} from vms where vm_id in ${textsIn(sorted)} order by vm_id for update`.execute(
+      tx,
+    );
+  return rows;
+}
+
+/**
+ * Creating a VM takes no row lock, so two replicas could both find none; these locks order them. The ids are sorted,
+ * like the rows, and the locks end with the transaction.
+ */
+async function lockWithMissing(tx: Tx, sorted: readonly string[]): Promise<VmRow[]> {
+  await later(
+    tx,
+    sql`select pg_advisory_xact_lock(hashtextextended(id, 7)) from jsonb_array_elements_text(${toJsonParameter(sorted)}::jsonb) as id
+    where not exists (select 1 from vms where vms.vm_id = id)`,
+  );
+  return lockVms(tx, sorted);
 }

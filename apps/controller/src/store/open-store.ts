@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { type Log, silentLog } from "@mig/kit";
 import { MigError } from "@mig/lifecycle";
-import { Kysely, PGliteDialect, PostgresDialect, sql, type Transaction } from "kysely";
+import { type Dialect, Kysely, PGliteDialect, sql, type Transaction } from "kysely";
 import pg from "pg";
 import { lockDirectory } from "./lock-directory.ts";
 import { migrate } from "./migrate.ts";
+import { later, serverDialect } from "./server-driver.ts";
 import { openWakes, type Wakes } from "./wakes.ts";
 
 /** All statements are written as SQL; the tables are described in rows.ts and not in Kysely's own types. */
@@ -23,15 +24,25 @@ export type Tx = Transaction<Untyped>;
 export interface Store extends AsyncDisposable {
   readonly kind: "pglite" | "server";
   /** Runs `work` in one transaction. Rejects with `storage_unavailable` when the database cannot be had. */
-  transact<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  transact<T>(work: (tx: Tx) => Promise<T>, options?: TransactOptions): Promise<T>;
   isReachable(): Promise<boolean>;
   /** Who is told that commands wait. Units of work use it by themselves. */
   readonly wakes: Wakes;
 }
 
+export interface TransactOptions {
+  /**
+   * The commit is not waited for until it is on disk: a crash of the database can undo the last moments' worth, in
+   * order, as if they had not been. Only for what is then simply done again.
+   */
+  mayBeForgotten?: boolean;
+}
+
 export interface StoreSettings {
   dataDir: string;
   databaseUrl?: string;
+  /** False behind a pooler that gives each transaction another connection and knows no prepared statements. */
+  prepare?: boolean;
   connectionsMax?: number;
   log?: Log;
 }
@@ -57,7 +68,8 @@ export async function openStore(settings: StoreSettings): Promise<Store> {
   wakes = openWakes(settings.databaseUrl, randomBytes(6).toString("hex"), settings.log ?? silentLog);
   return {
     kind: opened.oneAtATime ? "pglite" : "server",
-    transact: (work) => inTurn(() => db.transaction().execute(work)).catch(translate),
+    transact: (work, options) =>
+      inTurn(() => db.transaction().execute(begun(work, opened, options))).catch(translate),
     isReachable: () =>
       inTurn(() => sql`select 1`.execute(db)).then(
         () => true,
@@ -69,7 +81,7 @@ export async function openStore(settings: StoreSettings): Promise<Store> {
 }
 
 interface Opened {
-  dialect: PGliteDialect | PostgresDialect;
+  dialect: Dialect;
   oneAtATime: boolean;
   close(): Promise<void>;
 }
@@ -88,8 +100,22 @@ async function openPglite(dataDir: string): Promise<Opened> {
   }
 }
 
-function openServer({ databaseUrl, connectionsMax = 10 }: StoreSettings): Opened {
+/** The embedded database waits for no disk anyway. */
+function begun<T>(
+  work: (tx: Tx) => Promise<T>,
+  { oneAtATime }: Opened,
+  { mayBeForgotten = false }: TransactOptions = {},
+): (tx: Tx) => Promise<T> {
+  if (!mayBeForgotten || oneAtATime) return work;
+  return async (tx) => {
+    await later(tx, sql`set local synchronous_commit to off`);
+    return work(tx);
+  };
+}
+
+function openServer({ databaseUrl, connectionsMax = 10, prepare = true }: StoreSettings): Opened {
   const pool = new pg.Pool({
+    pipeline: true,
     connectionString: databaseUrl,
     max: connectionsMax,
     connectionTimeoutMillis: 5_000,
@@ -105,7 +131,7 @@ function openServer({ databaseUrl, connectionsMax = 10 }: StoreSettings): Opened
   // the client); without a listener either would end the process. The next query's error is what callers see.
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
-  return { dialect: new PostgresDialect({ pool }), oneAtATime: false, close: async () => {} };
+  return { dialect: serverDialect(pool, prepare), oneAtATime: false, close: async () => {} };
 }
 
 /** Runs one piece of work after the other, in the order of the calls. */

@@ -1,7 +1,7 @@
 import { isFinished } from "@mig/lifecycle";
 import { sql } from "kysely";
 import { type LoadedRows, loadRows, type UnitScope } from "./load-rows.ts";
-import type { Store, Tx } from "./open-store.ts";
+import type { Store, TransactOptions, Tx } from "./open-store.ts";
 import {
   type CommandRow,
   commandsTable,
@@ -16,6 +16,7 @@ import {
   type VmRow,
   vmsTable,
 } from "./rows.ts";
+import { later } from "./server-driver.ts";
 import { insertRows, type Table, toJsonParameter, updateRows } from "./table.ts";
 import { type Change, whomToWake } from "./whom-to-wake.ts";
 
@@ -119,10 +120,10 @@ export class Unit {
     await this.#writeIncarnations(tx);
     await this.#write(tx, commandsTable, "id", this.#commands);
     await this.#write(tx, jobsTable, "id", this.#jobs);
-    if (this.events.length > 0) await insertRows(eventsTable, this.events).execute(tx);
+    if (this.events.length > 0) await later(tx, insertRows(eventsTable, this.events));
     this.#voidGrantsOfFailures();
     if (this.#grantEnds.length > 0) await settleGrants(tx, this.#grantEnds);
-    if (this.heartbeats.length > 0) await insertRows(heartbeatsTable, this.heartbeats).execute(tx);
+    if (this.heartbeats.length > 0) await later(tx, insertRows(heartbeatsTable, this.heartbeats));
   }
 
   /** A register_runner that has ended without a runner needs its grant no more; the next one gets another. */
@@ -157,16 +158,17 @@ export class Unit {
     const changed = rows.filter((row) => this.#isChanged(row));
     const old = changed.filter((row) => this.#asLoaded.has(row));
     const fresh = changed.filter((row) => !this.#asLoaded.has(row));
-    if (old.length > 0) await updateRows(table, key, old).execute(tx);
-    if (fresh.length > 0) await insertRows(table, fresh).execute(tx);
+    if (old.length > 0) await later(tx, updateRows(table, key, old));
+    if (fresh.length > 0) await later(tx, insertRows(table, fresh));
   }
 
   async #writeIncarnations(tx: Tx): Promise<void> {
     const changed = [...this.#incarnations.values()].filter((row) => this.#isChanged(row));
     if (changed.length === 0) return;
-    await sql`${insertRows(incarnationsTable, changed)}
-      on conflict (vm_id, incarnation) do update set acked_seq = excluded.acked_seq, lived = excluded.lived`.execute(
+    await later(
       tx,
+      sql`${insertRows(incarnationsTable, changed)}
+      on conflict (vm_id, incarnation) do update set acked_seq = excluded.acked_seq, lived = excluded.lived`,
     );
   }
 }
@@ -184,10 +186,13 @@ export interface GrantEnd {
 
 /** The secret goes with the state: who has used a grant, or lost it, may not have it again. */
 async function settleGrants(tx: Tx, ends: readonly GrantEnd[]): Promise<void> {
-  await sql`update grants g set state = e."to", sealed = null, settled_at = clock_timestamp()
+  await later(
+    tx,
+    sql`update grants g set state = e."to", sealed = null, settled_at = clock_timestamp()
     from jsonb_to_recordset(${toJsonParameter(ends)}::jsonb) as e("vmId" text, incarnation text, "requestId" text, "to" text)
     where g.vm_id = e."vmId" and g.incarnation = e.incarnation and (e."requestId" is null or g.request_id = e."requestId")
-      and g.state in ('wanted', 'making', 'made')`.execute(tx);
+      and g.state in ('wanted', 'making', 'made')`,
+  );
 }
 
 /**
@@ -198,6 +203,7 @@ export async function withUnit<T>(
   store: Store,
   scope: UnitScope,
   decide: (unit: Unit, tx: Tx) => T | Promise<T>,
+  options?: TransactOptions,
 ): Promise<T> {
   const { unit, result, wakes } = await store.transact(async (tx) => {
     const { nowMs, ...rows } = await loadRows(tx, scope);
@@ -207,7 +213,7 @@ export async function withUnit<T>(
     await unit.save(tx);
     await store.wakes.announce(tx, wakes.others);
     return { unit, result, wakes };
-  });
+  }, options);
   unit.committed();
   store.wakes.tell(wakes.own);
   return result;

@@ -2,6 +2,7 @@ import type { Log } from "@mig/kit";
 import { sql } from "kysely";
 import { listenForNotes } from "./listen-for-notes.ts";
 import type { Tx } from "./open-store.ts";
+import { later } from "./server-driver.ts";
 
 /**
  * Tells the sessions of this and of the other replicas that something may wait for their VMs. A note is part of the
@@ -51,8 +52,9 @@ export function openWakes(databaseUrl: string | undefined, replica: string, log:
     async announce(tx, vmIds) {
       const notes = notesOf(replica, vmIds);
       if (notes.length > 0)
-        await sql`select pg_notify(${topic}, note) from jsonb_array_elements_text(${JSON.stringify(notes)}::jsonb) as note`.execute(
+        await later(
           tx,
+          sql`select pg_notify(${topic}, note) from jsonb_array_elements_text(${JSON.stringify(notes)}::jsonb) as note`,
         );
     },
     tell,
