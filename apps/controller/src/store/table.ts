@@ -29,47 +29,83 @@ function columnOf(property: string, kind: Kind): string {
   return kind === "time" ? name.replace(/_ms$/, "") : name;
 }
 
+/** The texts follow from the table alone and are wanted several times in each transaction. */
+function writtenOnce<T>(write: (table: Table<never>) => T): <R>(table: Table<R>) => T {
+  const texts = new WeakMap<object, T>();
+  return (table) => {
+    const known = texts.get(table);
+    if (known !== undefined) return known;
+    const text = write(table as Table<never>);
+    texts.set(table, text);
+    return text;
+  };
+}
+
 function entries<R>(table: Table<R>): [property: string, kind: Kind][] {
   return Object.entries(table.columns) as [string, Kind][];
 }
 
+const plainColumns = writtenOnce((table) => sql.raw(columnTexts(table, "")));
+
 /** `vm_id as "vmId", …`; `prefix` says whose columns they are, where a name alone would be ambiguous. */
 export function columnList<R>(table: Table<R>, prefix?: string): RawBuilder<R> {
+  const list = prefix === undefined ? plainColumns(table) : sql.raw(columnTexts(table, `${prefix}.`));
+  return list as RawBuilder<R>;
+}
+
+function columnTexts<R>(table: Table<R>, prefix: string): string {
   const list = entries(table).map(([property, kind]) => {
-    const column = `${prefix === undefined ? "" : `${prefix}.`}${columnOf(property, kind)}`;
+    const column = `${prefix}${columnOf(property, kind)}`;
     if (kind === "time") return `round(extract(epoch from ${column}) * 1000)::float8 as "${property}"`;
     return kind === "int" ? `${column}::float8 as "${property}"` : `${column} as "${property}"`;
   });
-  return sql.raw<R>(list.join(", "));
+  return list.join(", ");
 }
 
+const shapeOf = writtenOnce((table) =>
+  sql.raw(
+    entries(table)
+      .map(([property, kind]) => `"${property}" ${sqlTypes[kind]}`)
+      .join(", "),
+  ),
+);
+
 function recordset<R>(table: Table<R>, rows: readonly R[]): RawBuilder<unknown> {
-  const shape = entries(table).map(([property, kind]) => `"${property}" ${sqlTypes[kind]}`);
-  return sql`jsonb_to_recordset(${toJsonParameter(rows)}::jsonb) as r(${sql.raw(shape.join(", "))})`;
+  return sql`jsonb_to_recordset(${toJsonParameter(rows)}::jsonb) as r(${shapeOf(table)})`;
 }
 
 function valueSql([property, kind]: [string, Kind]): string {
   return kind === "time" ? `to_timestamp(r."${property}" / 1000.0)` : `r."${property}"`;
 }
 
-export function insertRows<R>(table: Table<R>, rows: readonly R[]): RawBuilder<unknown> {
+const insertOf = writtenOnce((table) => {
   const columns = entries(table).map(([property, kind]) => columnOf(property, kind));
   const values = entries(table).map(valueSql);
-  return sql`insert into ${sql.raw(table.name)} (${sql.raw(columns.join(", "))})
-    select ${sql.raw(values.join(", "))} from ${recordset(table, rows)}`;
+  return sql.raw(`insert into ${table.name} (${columns.join(", ")}) select ${values.join(", ")} from `);
+});
+
+export function insertRows<R>(table: Table<R>, rows: readonly R[]): RawBuilder<unknown> {
+  return sql`${insertOf(table)}${recordset(table, rows)}`;
 }
+
+const changesOf = writtenOnce((table) =>
+  entries(table).map((entry) => ({
+    property: entry[0],
+    text: `${columnOf(...entry)} = ${valueSql(entry)}`,
+  })),
+);
 
 export function updateRows<R>(
   table: Table<R>,
   key: keyof R & string,
   rows: readonly R[],
 ): RawBuilder<unknown> {
-  const changes = entries(table)
-    .filter(([property]) => property !== key)
-    .map(([property, kind]) => `${columnOf(property, kind)} = ${valueSql([property, kind])}`);
+  const changes = changesOf(table)
+    .filter(({ property }) => property !== key)
+    .map(({ text }) => text);
   const keyColumn = columnOf(key, table.columns[key]);
-  return sql`update ${sql.raw(table.name)} t set ${sql.raw(changes.join(", "))}
-    from ${recordset(table, rows)} where t.${sql.raw(keyColumn)} = r.${sql.raw(`"${key}"`)}`;
+  return sql`${sql.raw(`update ${table.name} t set ${changes.join(", ")} from `)}${recordset(table, rows)}
+    where ${sql.raw(`t.${keyColumn} = r."${key}"`)}`;
 }
 
 /** The texts of a JSON array parameter, for `where x in (…)`. */
