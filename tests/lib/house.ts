@@ -13,6 +13,7 @@ import {
   type RunnerOptions,
   startGithub,
 } from "@mig/sandbox";
+import { type LabDatabase, newLabDatabase } from "../../apps/controller/tests/lab-database.ts";
 import { furnish } from "../../apps/controller/tests/pglite-template.ts";
 import { type Spawned, spawnAgent, spawnProgram, stopAll } from "./spawn.ts";
 
@@ -66,6 +67,8 @@ export interface HouseOptions {
   /** Arguments of mig-controller in place of the development ones. */
   controllerArgs?: readonly string[];
   databaseUrl?: string;
+  /** The embedded database, also when there is a server. */
+  embedded?: boolean;
   /** Of the controller, beside what the house gives it. */
   moreArgs?: readonly string[];
   /** A controller that knows its callers, and VMs that join it with an enrolment token. */
@@ -82,7 +85,8 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
   const dir = await mkdtemp(join(tmpdir(), "mig-house-"));
   const key = createAppKey();
   const github = await startGithub({ publicKeyPem: key.publicKeyPem, pollMs: 1_000, sessionTtlMs: 1_000 });
-  if (options.databaseUrl === undefined) await furnish(join(dir, "data"));
+  const own = options.databaseUrl === undefined ? await databaseFor(join(dir, "data"), options) : undefined;
+  const databaseUrl = options.databaseUrl ?? own?.databaseUrl;
   const port = await freePort();
   const grpcPort = await freePort();
   const keyPath = join(dir, "app.pem");
@@ -128,7 +132,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     ...["--data-dir", join(dir, "data"), "--log-format", "json", "--command-ack-timeout", "1s"],
     // Tests share their processor with others; how it sheds load has tests of its own.
     ...["--limits-shed-load=false"],
-    ...(options.databaseUrl === undefined ? [] : ["--database-url", options.databaseUrl]),
+    ...(databaseUrl === undefined ? [] : ["--database-url", databaseUrl]),
     ...(tls?.controllerArgs ?? []),
     ...(options.moreArgs ?? []),
     ...(options.controllerArgs ?? [
@@ -238,11 +242,18 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     async [Symbol.asyncDispose]() {
       await stopRunners(dir);
       await stopAll();
+      await own?.drop();
       await github.close();
       await rm(dir, { recursive: true, force: true });
     },
   };
   return house;
+}
+
+async function databaseFor(dataDir: string, { embedded = false }: HouseOptions): Promise<LabDatabase> {
+  if (!embedded) return newLabDatabase(dataDir);
+  await furnish(dataDir);
+  return { databaseUrl: undefined, drop: async () => {} };
 }
 
 /** A controller's first start tells its first key to whoever starts it. */

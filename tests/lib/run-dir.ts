@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { answersHere, onServer, templateName } from "../../apps/controller/tests/server-database.ts";
 
-/** Vitest's global setup: a directory for what the workers of one run share, gone with the run. */
+/** Vitest's global setup: what the workers of one run share, gone with the run. A directory, and a template database. */
 let dir: string;
 
 export function setup(): void {
@@ -10,6 +11,7 @@ export function setup(): void {
   process.env["MIG_TEST_RUN_DIR"] = dir;
 }
 
-export function teardown(): void {
+export async function teardown(): Promise<void> {
   rmSync(dir, { recursive: true, force: true });
+  if (await answersHere()) await onServer(`drop database if exists ${templateName(dir)} with (force)`);
 }

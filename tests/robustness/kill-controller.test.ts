@@ -14,7 +14,7 @@ const posters = 10;
 const postsEach = 20;
 
 it("loses nothing that it acknowledged, doubles nothing, and a job that ran through it is told to the end", async () => {
-  house = await openHouse();
+  house = await openHouse({ embedded: true });
   const vm = await house.startVm("vm-busy");
   await house.until("vm-busy", "state", "idle");
   await house.github.queueJob({ displayName: "long", overrides: { durationMs: 4_000 } });

@@ -9,8 +9,8 @@ import { readInvocation } from "../src/config/env.ts";
 import { showProblems } from "../src/config/show.ts";
 import type { IdentityTimes } from "../src/controller/open-identity.ts";
 import { runController } from "../src/controller.ts";
+import { newLabDatabase } from "./lab-database.ts";
 import { call, type Reply } from "./open-test-listeners.ts";
-import { furnish } from "./pglite-template.ts";
 
 export interface TestController {
   url: string;
@@ -37,10 +37,11 @@ export const atEase = ["--limits-shed-load=false"];
 /** A whole controller in this process, on free ports, with a YAML file. Stopped at the end of the test. */
 export async function startController(
   yaml: object,
-  { flags = ["--dev"], databaseUrl, atEnd = onTestFinished, times }: ControllerOptions = {},
+  { flags = ["--dev"], databaseUrl: given, atEnd = onTestFinished, times }: ControllerOptions = {},
 ): Promise<TestController> {
   const dir = await mkdtemp(join(tmpdir(), "mig-directory-"));
-  if (databaseUrl === undefined) await furnish(join(dir, "data"));
+  const own = given === undefined ? await newLabDatabase(join(dir, "data")) : undefined;
+  const databaseUrl = given ?? own?.databaseUrl;
   const file = join(dir, "mig.yaml");
   await writeFile(file, JSON.stringify(yaml));
   const outcome = buildConfig(
@@ -70,6 +71,7 @@ export async function startController(
   const end = async (): Promise<void> => {
     stop.abort();
     await run;
+    await own?.drop();
     await rm(dir, { recursive: true, force: true });
   };
   atEnd(end);

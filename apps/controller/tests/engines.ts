@@ -1,15 +1,12 @@
-import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
 import { describe } from "vitest";
 import { openStore, type Store } from "../src/store/open-store.ts";
 import { furnish } from "./pglite-template.ts";
+import { answersHere, newServerDatabase, onServer } from "./server-database.ts";
 
-/** Which databases the store's tests run on. A server is used when it answers; `.ci/run` demands that it does. */
-const serverUrl = process.env["MIG_TEST_DATABASE_URL"] ?? "postgres://postgres@127.0.0.1:5432/postgres";
-
+/** Which databases the store's tests run on. */
 export interface Engine {
   name: string;
   available: boolean;
@@ -29,16 +26,13 @@ const pglite: Engine = {
 
 const server: Engine = {
   name: "PostgreSQL server",
-  available: await answers(serverUrl),
+  available: await answersHere(),
   async create() {
-    const name = `mig_test_${randomBytes(6).toString("hex")}`;
-    await run(`create database ${name}`);
-    const url = new URL(serverUrl);
-    url.pathname = `/${name}`;
+    const { name, url } = await newServerDatabase();
     return {
-      open: () => openStore({ dataDir: "", databaseUrl: url.href }),
-      drop: () => run(`drop database ${name} with (force)`),
-      url: url.href,
+      open: () => openStore({ dataDir: "", databaseUrl: url }),
+      drop: () => onServer(`drop database ${name} with (force)`),
+      url,
     };
   },
 };
@@ -65,25 +59,4 @@ export function describeOnOneEngine(what: string, tests: (engine: Engine) => voi
 /** For what only a server has: several processes on one database. */
 export function describeOnServer(what: string, tests: (engine: Engine) => void): void {
   describe.skipIf(!server.available)(`${what} on ${server.name}`, () => tests(server));
-}
-
-async function run(statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: serverUrl });
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
-}
-
-async function answers(url: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 1_000 });
-  try {
-    await client.connect();
-    await client.end();
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -10,8 +10,8 @@ import { startListeners } from "../src/listen/listeners.ts";
 import type { Desk } from "../src/session/desk.ts";
 import type { Parts } from "../src/session/parts.ts";
 import { openStore, type Store } from "../src/store/open-store.ts";
+import { newLabDatabase } from "./lab-database.ts";
 import { openTestDesk, type TestDesk } from "./open-test-desk.ts";
-import { furnish } from "./pglite-template.ts";
 
 export interface TestListeners extends AsyncDisposable {
   url: string;
@@ -32,13 +32,13 @@ export interface TestListenersSettings {
   desk?: (real: Desk) => Partial<Desk>;
   log?: Log;
   tlsPollMs?: number;
-  /** A store that somebody else opened and closes; PGlite of its own without it. */
+  /** A store that somebody else opened and closes; one of its own without it. */
   store?: Store;
   /** What the real desk is made of, besides what it always is. */
   parts?: Partial<Parts>;
 }
 
-/** Real listeners on free ports, in front of a real desk on PGlite. */
+/** Real listeners on free ports, in front of a real desk. */
 export async function openTestListeners({
   flags = ["--sample"],
   desk,
@@ -52,7 +52,9 @@ export async function openTestListeners({
   const ports = ["--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--data-dir", dataDir];
   const outcome = buildConfig(readInvocation([...ports, ...flags], {}));
   if (!outcome.ok) throw new Error(showProblems(outcome.problems));
-  const store = given ?? (await openOwnStore(join(root, "store")));
+  const storeDir = join(root, "store");
+  const database = given === undefined ? await newLabDatabase(storeDir) : undefined;
+  const store = given ?? (await openLabStore(storeDir, database?.databaseUrl));
   const real = openTestDesk(store, parts);
   const health = { isReady: true, isStoreReachable: true };
   const stop = new AbortController();
@@ -79,14 +81,14 @@ export async function openTestListeners({
       await listeners.close(0);
       await real[Symbol.asyncDispose]();
       if (given === undefined) await store[Symbol.asyncDispose]();
+      await database?.drop();
       await rm(root, { recursive: true, force: true });
     },
   };
 }
 
-async function openOwnStore(dataDir: string): Promise<Store> {
-  await furnish(dataDir);
-  return openStore({ dataDir });
+function openLabStore(dataDir: string, databaseUrl: string | undefined): Promise<Store> {
+  return openStore({ dataDir, ...(databaseUrl === undefined ? {} : { databaseUrl }) });
 }
 
 export interface Reply {
