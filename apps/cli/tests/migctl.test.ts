@@ -126,13 +126,6 @@ describe("verbs", () => {
     const { code, err } = await run(args);
     expect([code, err]).toEqual([2, expect.stringContaining(problem)]);
   });
-
-  it("every verb has two examples of itself and, but for two, --json", () => {
-    for (const { name, examples, options } of verbs) {
-      for (const example of examples) expect(example).toContain(`migctl ${name}`);
-      if (name !== "dev" && name !== "completion") expect(options).toHaveProperty("json");
-    }
-  });
 });
 
 it.each([40, 80])("in a terminal of %i columns no line is longer and no name is cut", async (columns) => {
@@ -162,10 +155,6 @@ describe("completion", () => {
     expect(await complete("migctl", "command", "")).toEqual(["cancel", "ls", "show"]);
     expect(await complete("migctl", "vm", "shutdown", "vm-1", "--f")).toEqual(["--force"]);
     expect(await complete("migctl", "vm", "ls", "--po")).toEqual(["--pool"]);
-  });
-  it.each(["zsh", "fish"])("%s gets a script with every verb", async (shell) => {
-    const { out } = await run(["completion", shell]);
-    for (const { name } of verbs) expect(out).toContain(name.split(" ").at(-1));
   });
 });
 

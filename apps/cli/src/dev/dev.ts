@@ -13,6 +13,7 @@ export interface DevSettings {
   port: number | undefined;
   once: boolean;
   dir: string;
+  isJson: boolean;
 }
 
 /**
@@ -22,10 +23,14 @@ export interface DevSettings {
  * In order: GitHub, controller, VMs; then serve until `signal`. At the end everything is told to stop in the reverse
  * order, politely first.
  */
-export async function dev(settings: DevSettings, signal: AbortSignal): Promise<number> {
+export async function dev(
+  settings: DevSettings,
+  signal: AbortSignal,
+  out: (text: string) => void,
+): Promise<number> {
   const dir = resolve(settings.dir);
   await emptyOwnDirectory(dir);
-  const story = createStory();
+  const story = createStory(out, settings.isJson);
   const started: Program[] = [];
   const over = new AbortController();
   const key = createAppKey();
@@ -42,7 +47,11 @@ export async function dev(settings: DevSettings, signal: AbortSignal): Promise<n
     const failed = signal.aborted ? [] : await tellFailures(github, controllerUrl, vms, dir, story);
     if (!signal.aborted && !settings.once) {
       const next = await prepareVm(dir, `vm-${settings.vms + 1}`, controllerUrl);
-      story.say(whatNext(controllerUrl, next.vmId, shown(next.configPath), failed.length === 0));
+      const url = controllerUrl;
+      story.say(
+        whatNext(url, next.vmId, shown(next.configPath), failed.length === 0),
+        `serves on ${url} until Ctrl-C`,
+      );
       await aborted(signal);
     }
     over.abort();
