@@ -2,6 +2,7 @@ import { PRODUCT_VERSION } from "@mig/protocol";
 import { ApiError } from "./api.ts";
 import { familyOf, findVerb, unknownVerb } from "./find-verb.ts";
 import { fitText } from "./fit-text.ts";
+import { jsonText } from "./json-text.ts";
 import { printable } from "./table.ts";
 import { exitCodes, helpOf, UsageError, type Verb } from "./verb.ts";
 import { verbs } from "./verbs/all.ts";
@@ -77,7 +78,7 @@ function complain(error: unknown): number {
         : error instanceof ApiError
           ? error.code
           : "failed";
-    process.stderr.write(`${JSON.stringify({ error: { code, message: problem } })}\n`);
+    process.stderr.write(`${jsonText({ error: { code, message: problem } })}\n`);
   } else {
     const lines = problem.split("\n").map(printable).join("\n");
     const text = `migctl: ${lines}\n${isUsage ? "Try: migctl --help\n" : ""}`;

@@ -8,13 +8,24 @@ export interface Progress {
   show(line: string, clock?: string): void;
   /** What comes next stands on a line of its own. */
   end(): void;
+  /** The same for what went wrong, which is thrown on. */
+  fail(error: unknown): never;
 }
 
 export function openProgress(io: Io, isQuiet: boolean): Progress {
   const isLive = Number.isFinite(io.width) && process.stdout.isTTY;
   let shown = "";
   let line = "";
+  const end = (): void => {
+    if (!isQuiet && isLive && shown !== "") io.out("\n");
+    shown = "";
+  };
   return {
+    end,
+    fail(error) {
+      end();
+      throw error;
+    },
     show(text, clock = "") {
       if (isQuiet) return;
       // A line that wraps could not be written over.
@@ -22,10 +33,6 @@ export function openProgress(io: Io, isQuiet: boolean): Progress {
       if (now === shown || (!isLive && text === line)) return;
       io.out(isLive ? `\r${padTo(now, displayWidth(shown))}` : `${now}\n`);
       [shown, line] = [now, text];
-    },
-    end() {
-      if (!isQuiet && isLive && shown !== "") io.out("\n");
-      shown = "";
     },
   };
 }

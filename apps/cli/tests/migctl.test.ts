@@ -128,21 +128,6 @@ describe("verbs", () => {
   });
 });
 
-it.each([40, 80])("in a terminal of %i columns no line is longer and no name is cut", async (columns) => {
-  const line = (verb: string): string => `stty cols ${columns}; '${process.execPath}' '${bin}' ${verb}`;
-  for (const verb of ["vm ls", "command ls", "keys ls", "audit ls", "vm show vm-1"]) {
-    const { code, out } = await run(["-qec", line(verb), "/dev/null"], {
-      file: "script",
-      env: { NO_COLOR: "1" },
-    });
-    expect(code, out).toBe(0);
-    expect(out).not.toContain("\u001b");
-    const lines = out.split(/\r?\n/);
-    for (const one of lines) expect(one.length, `${verb}: ${one}`).toBeLessThanOrEqual(columns);
-    if (verb === "vm ls") expect(lines.map((one) => one.replace(/^\S* +/, "")).join("")).toContain(longName);
-  }
-});
-
 describe("completion", () => {
   it("bash completes verbs, what follows them, and options", async () => {
     const script = (await run(["completion", "bash"])).out;

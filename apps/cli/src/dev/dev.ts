@@ -119,7 +119,13 @@ async function startController(
   });
   started.push(controller);
   const url = `http://127.0.0.1:${port}`;
-  const up = () => fetch(`${url}/livez`).then((answer) => answer.ok);
+  // Somebody else may hold the port and say nothing: a controller that has ended is not waited for.
+  const over = new AbortController();
+  controller.failed.catch(() => over.abort());
+  const up = async () => {
+    const signal = AbortSignal.any([over.signal, AbortSignal.timeout(2_000)]);
+    return over.signal.aborted || (await fetch(`${url}/livez`, { signal })).ok;
+  };
   await Promise.race([waitFor("the controller to answer", up, { timeoutMs: 60_000 }), controller.failed]);
   story.tell(
     "controller",

@@ -1,4 +1,5 @@
 import { asObject, readNumber, readText, type Unknown } from "@mig/protocol";
+import { jsonText } from "../json-text.ts";
 
 /**
  * Tells what happens in plain words, with the seconds since the start. The controller's log says what it did in
@@ -33,7 +34,7 @@ export function createStory(out: (text: string) => void, isJson: boolean): Story
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     out(
       isJson
-        ? `${JSON.stringify({ seconds: Number(seconds), who, what })}\n`
+        ? `${jsonText({ seconds: Number(seconds), who, what })}\n`
         : `${seconds.padStart(7)} s  ${who.padEnd(10)}  ${what}\n`,
     );
   };

@@ -38,8 +38,10 @@ export function endOf(order: Unknown): "going" | "done" | "failed" {
 /** Until it ends; Ctrl-C ends the looking, and the order goes on. `--json` is silent till the end. */
 export async function follow({ api, io, has }: Asked, id: string): Promise<number> {
   const progress = openProgress(io, has("json"));
+  let order: Unknown = { state: "running" };
   for (;;) {
-    const order = await lookPatiently(api, pathOf(`fleet/commands/${inPath(id)}`), io.signal);
+    const path = pathOf(`fleet/commands/${inPath(id)}`);
+    order = (await lookPatiently(api, path, io.signal).catch(progress.fail)) ?? order;
     progress.show(lineOf(order));
     const end = endOf(order);
     const isStopped = io.signal.aborted;

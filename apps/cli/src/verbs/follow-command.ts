@@ -40,8 +40,10 @@ export async function followCommand(asked: Asked, id: string): Promise<number> {
   const timeoutMs = readTime(asked, "timeout") ?? Number.POSITIVE_INFINITY;
   const progress = openProgress(io, has("json"));
   const startedMs = performance.now();
+  let command: Unknown = {};
   for (;;) {
-    const command = await lookPatiently(api, pathOf(`commands/${inPath(id)}`), io.signal);
+    const path = pathOf(`commands/${inPath(id)}`);
+    command = (await lookPatiently(api, path, io.signal).catch(progress.fail)) ?? command;
     const state = readText(command, "state") ?? "?";
     const passedMs = performance.now() - startedMs;
     const clock = passedMs < 1_000 ? "" : `, ${formatDurationMs(Math.floor(passedMs / 1_000) * 1_000)}`;

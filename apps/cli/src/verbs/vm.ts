@@ -1,5 +1,6 @@
 import { pause } from "@mig/kit";
 import { readText } from "@mig/protocol";
+import { jsonText } from "../json-text.ts";
 import { type Asked, apiVerb } from "../options.ts";
 import { inPath, pagesOf, pathOf } from "../pages.ts";
 import { ageOf } from "../table.ts";
@@ -102,9 +103,7 @@ async function watch({ api, io, text, has }: Asked): Promise<number> {
         if (known.get(id) === now) continue;
         known.set(id, now);
         io.out(
-          has("json")
-            ? `${JSON.stringify(vm)}\n`
-            : `${new Date().toISOString().slice(11, 19)} ${id} ${now}\n`,
+          has("json") ? `${jsonText(vm)}\n` : `${new Date().toISOString().slice(11, 19)} ${id} ${now}\n`,
         );
       }
     if (has("once")) break;
