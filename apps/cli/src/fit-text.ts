@@ -9,20 +9,31 @@ const head = /^\s*\S+(?: \S+)?\s{2,}/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones that are looked for
 const steers = /\r(?!\n)|\u001b\[[^m]*[A-Za-ln-z]|\u001b[^[]/;
 
-/** No line is wider than the terminal: broken at its spaces, and where there are none, anywhere. */
+/**
+ * No line is wider than the terminal: broken at its spaces, and where there are none, anywhere. What follows a break
+ * stands beside what it belongs to.
+ */
 export function fitText(text: string, width: number): string {
   if (!Number.isFinite(width) || steers.test(text)) return text;
   return text
     .split("\n")
-    .map((line) => (displayWidth(line) <= width ? line : fitLine(line, width)))
+    .map((line) => (displayWidth(line) <= width ? line : fitLine(line, width, true)))
     .join("\n");
 }
 
-function fitLine(line: string, width: number): string {
+/** The lines of a value in a column of its own. */
+export function linesOfValue(text: string, width: number): string[] {
+  return displayWidth(text) <= width ? [text] : fitLine(text, width, false).split("\n");
+}
+
+const hangOf = (headWidth: number, lead: number, width: number): number =>
+  Math.min(headWidth > lead && headWidth <= width / 2 ? headWidth : lead + 2, width >> 1);
+
+function fitLine(line: string, width: number, hangs: boolean): string {
   const lead = /^\s*/.exec(line)?.[0].length ?? 0;
   const headWidth = displayWidth(head.exec(line)?.[0] ?? "");
-  const indent = Math.min(headWidth > lead && headWidth <= width / 2 ? headWidth : lead + 2, width >> 1);
-  const tail = isCommand.test(line) ? " \\" : "";
+  const indent = hangs ? hangOf(headWidth, lead, width) : 0;
+  const tail = hangs && isCommand.test(line) ? " \\" : "";
   const room = width - tail.length;
   const lines: string[] = [];
   let now = "";

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 import type { Unknown } from "@mig/protocol";
-import { displayWidth, padTo, piecesOf } from "./display-width.ts";
+import { displayWidth, padTo } from "./display-width.ts";
+import { linesOfValue } from "./fit-text.ts";
 import type { Io } from "./verb.ts";
 
 export interface Column {
@@ -48,7 +49,7 @@ function block(row: readonly string[], columns: readonly Column[], io: Io): stri
   const room = Math.max(8, io.width - indent);
   return columns
     .map(({ title }, i) => {
-      const pieces = piecesOf(row[i] ?? "", room);
+      const pieces = linesOfValue(row[i] ?? "", room);
       const head = bold(title, io) + " ".repeat(indent - title.length);
       return `${head}${pieces.join(`\n${" ".repeat(indent)}`)}\n`;
     })
@@ -62,7 +63,8 @@ function bold(text: string, { hasColor }: Io): string {
 /** What a VM or an operator wrote must not steer the terminal. */
 export function printable(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  // With spaces, at which a narrow terminal may break it.
+  const text = typeof value === "object" ? JSON.stringify(value, null, 1) : String(value);
   return stripVTControlCharacters(text).replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ");
 }
 

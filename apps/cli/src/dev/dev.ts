@@ -224,14 +224,16 @@ function shown(path: string): string {
 }
 
 function whatNext(url: string, nextVm: string, nextConfig: string, allWell: boolean): string {
+  // Where migctl looks by itself.
+  const there = url === "http://127.0.0.1:8080" ? "" : ` --url ${url}`;
   return `
 ${allWell ? "That was the whole life of a VM." : "Not every VM has run its job; see above."} Everything goes on serving; Ctrl-C ends it. Try, in another terminal:
 
-  curl -s ${url}/api/v1/vms
-      what the controller knows
+  npx migctl vm ls${there}
+      what the controller knows; its API is described on ${url}/docs
   npx miglet --config ${nextConfig}
       one more VM, ${nextVm}, which gets a job, too
-  curl -s ${url}/api/v1/vms/${nextVm}/commands -H 'content-type: application/json' -d '{"type":"drain","parameters":{}}'
+  npx migctl vm drain ${nextVm} --wait${there}
       tells it to finish its job and leave (before it has started: as soon as it comes)
 
 With the real GitHub: README.md, "With your own GitHub App".
