@@ -2,14 +2,16 @@ import { asObject, readText, type Unknown } from "@mig/protocol";
 import type { TokenSource } from "./credential.ts";
 import { UsageError } from "./verb.ts";
 
-/** The controller was not reached, or refused. */
+/** The controller was not reached, or refused. `code`: what it said itself, as "not_found"; else "unreachable". */
 export class ApiError extends Error {
   override name = "ApiError";
   readonly status: number | undefined;
+  readonly code: string;
 
-  constructor(message: string, status?: number) {
+  constructor(message: string, status?: number, code = "unreachable") {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -64,10 +66,12 @@ export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings)
       if (content === undefined)
         throw new ApiError(`what answers at ${root} is no MIG controller; is --url right?`, answer.status);
       if (answer.ok) return content;
-      const problem = readText(asObject(content["error"]) ?? {}, "message") ?? `it answered ${answer.status}`;
+      const told = asObject(content["error"]) ?? {};
+      const problem = readText(told, "message") ?? `it answered ${answer.status}`;
       const hint =
         answer.status === 401 ? "; log in with: migctl login URL (or give a key with --token-file)" : "";
-      throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status);
+      const code = readText(told, "code") ?? `http_${answer.status}`;
+      throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status, code);
     },
   };
 }

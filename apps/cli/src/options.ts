@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { nearest } from "@mig/kit";
 import type { Api } from "./api.ts";
 import { connect } from "./connect.ts";
 import { type Io, UsageError, type Verb } from "./verb.ts";
@@ -7,6 +8,8 @@ import { type Io, UsageError, type Verb } from "./verb.ts";
 export interface Option {
   /** The word for its value; absent: a switch. */
   readonly takes?: string;
+  /** The only values that it takes. */
+  readonly oneOf?: readonly string[];
   readonly help: string;
 }
 
@@ -50,18 +53,28 @@ export function apiVerb(spec: VerbSpec): Verb {
       { type: takes === undefined ? "boolean" : "string" } as const,
     ]),
   );
+  const read = (args: string[]) => {
+    const { values, positionals } = parse(args, options, true);
+    const more = positionals[words.length];
+    const takes = words.length === 0 ? "no words besides its options" : words.join(" ");
+    if (more !== undefined)
+      throw new UsageError(`Unexpected argument "${more}": ${spec.name} takes ${takes}`);
+    if (positionals.length < words.length) throw new UsageError(`${spec.name} takes ${takes}`);
+    for (const [name, { oneOf }] of Object.entries(told)) {
+      const value = values[name];
+      if (oneOf !== undefined && typeof value === "string" && !oneOf.includes(value))
+        throw new UsageError(`--${name} takes ${oneOf.join(", ")}`);
+    }
+    return { values, positionals };
+  };
   return {
     name: spec.name,
     help: `${[...words, "[options]"].join(" ")}\n      ${spec.about}\n${linesOf(told)}      Exit codes: ${spec.exits ?? exitsDefault}.`,
     examples: spec.examples,
     options,
+    check: (args) => void read(args),
     async run(args, io) {
-      const { values, positionals } = parse(args, options, true);
-      const more = positionals[words.length];
-      const takes = words.length === 0 ? "no words besides its options" : words.join(" ");
-      if (more !== undefined)
-        throw new UsageError(`Unexpected argument "${more}": ${spec.name} takes ${takes}`);
-      if (positionals.length < words.length) throw new UsageError(`${spec.name} takes ${takes}`);
+      const { values, positionals } = read(args);
       const text = (name: string): string | undefined => {
         const value = values[name];
         return typeof value === "string" ? value : undefined;
@@ -84,10 +97,21 @@ export function linesOf(options: Readonly<Record<string, Option>>): string {
   return heads.map(([head, help]) => `        ${head.padEnd(width)}  ${help}\n`).join("");
 }
 
-export function parse(args: string[], options: Verb["options"], allowPositionals = false) {
+export function parse<Options extends Verb["options"]>(
+  args: string[],
+  options: Options,
+  allowPositionals = false,
+) {
   try {
     return parseArgs({ args, options, allowPositionals });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    const message = error instanceof Error ? error.message : String(error);
+    const unknown = /^Unknown option '(-[^']*)'/.exec(message)?.[1];
+    if (unknown === undefined) throw new UsageError(message);
+    const known = [...Object.keys(options), "help"].map((name) => `--${name}`);
+    const guess = nearest(unknown, known);
+    throw new UsageError(
+      `there is no option ${unknown}; ${guess === undefined ? `there is ${known.join(", ")}` : `did you mean ${guess}?`}`,
+    );
   }
 }

@@ -1,5 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 import type { Unknown } from "@mig/protocol";
+import { displayWidth, padTo } from "./display-width.ts";
+import { linesOfValue } from "./fit-text.ts";
 import type { Io } from "./verb.ts";
 
 export interface Column {
@@ -19,13 +21,13 @@ export function renderTable(
   if (rows.length === 0) return `${none}\n`;
   const cells = rows.map((row) => columns.map(({ of }) => printable(of(row))));
   const widths = columns.map(({ title }, i) =>
-    Math.max(title.length, ...cells.map((row) => row[i]?.length ?? 0)),
+    Math.max(title.length, ...cells.map((row) => displayWidth(row[i] ?? ""))),
   );
   const total = widths.reduce((sum, width) => sum + width + gap, -gap);
   if (total > io.width) return cells.map((row) => block(row, columns, io)).join("\n");
   const line = (texts: readonly string[]): string =>
     texts
-      .map((text, i) => text.padEnd((widths[i] ?? 0) + gap))
+      .map((text, i) => padTo(text, (widths[i] ?? 0) + gap))
       .join("")
       .trimEnd();
   const head = line(columns.map(({ title }) => title));
@@ -47,18 +49,11 @@ function block(row: readonly string[], columns: readonly Column[], io: Io): stri
   const room = Math.max(8, io.width - indent);
   return columns
     .map(({ title }, i) => {
-      const pieces = inPieces(row[i] ?? "", room);
+      const pieces = linesOfValue(row[i] ?? "", room);
       const head = bold(title, io) + " ".repeat(indent - title.length);
       return `${head}${pieces.join(`\n${" ".repeat(indent)}`)}\n`;
     })
     .join("");
-}
-
-function inPieces(text: string, room: number): string[] {
-  if (text.length <= room) return [text];
-  const pieces: string[] = [];
-  for (let at = 0; at < text.length; at += room) pieces.push(text.slice(at, at + room));
-  return pieces;
 }
 
 function bold(text: string, { hasColor }: Io): string {
@@ -68,7 +63,8 @@ function bold(text: string, { hasColor }: Io): string {
 /** What a VM or an operator wrote must not steer the terminal. */
 export function printable(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  // With spaces, at which a narrow terminal may break it.
+  const text = typeof value === "object" ? JSON.stringify(value, null, 1) : String(value);
   return stripVTControlCharacters(text).replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ");
 }
 

@@ -4,17 +4,20 @@ import type { ParseArgsOptionDescriptor } from "node:util";
 export interface Verb {
   /** "github check". */
   name: string;
-  /** Below its name in the help. */
+  /** Below its name in the help, with its exit codes at the end. */
   help: string;
-  /** Two ways to use it. */
+  /** Two ways to use it, as the shell takes them. */
   examples: readonly [string, string];
   /** For the shells' completion. */
   options: Readonly<Record<string, ParseArgsOptionDescriptor>>;
+  /** Throws UsageError for what `run` would not begin with. */
+  check(args: string[]): void;
   /** The exit code. Throws UsageError for a wrong command line, ApiError when the controller does not answer well. */
   run(args: string[], io: Io): Promise<number>;
 }
 
 export interface Io {
+  /** What is wider than the terminal is broken at its spaces, unless it steers the cursor itself. */
   out(text: string): void;
   /** Columns of the terminal; infinite where nobody looks, so that what is piped on is whole. */
   width: number;
@@ -23,24 +26,27 @@ export interface Io {
   signal: AbortSignal;
 }
 
-/** What a program may rely on. Each verb uses those that it can end with. */
-export const exitCodes = { done: 0, failed: 1, usage: 2, unwell: 3 } as const;
+/** What a program may rely on. Each verb uses those that it can end with, and its help names them. */
+export const exitCodes = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  unwell: 3,
+  /** What a command that was waited for came to. */
+  commandFailed: 4,
+  commandRejected: 5,
+  commandExpired: 6,
+  commandWithdrawn: 7,
+  /** Waited for longer than --timeout. */
+  timeout: 8,
+  /** By Ctrl-C, before it was done; as shells say it. */
+  interrupted: 130,
+  terminated: 143,
+} as const;
 
 /** The command line is wrong. */
 export class UsageError extends Error {
   override name = "UsageError";
-}
-
-/** The verb whose words the command line begins with, and what is left of it. */
-export function findVerb(
-  verbs: readonly Verb[],
-  args: readonly string[],
-): { verb: Verb; rest: string[] } | undefined {
-  for (const verb of verbs) {
-    const words = verb.name.split(" ");
-    if (words.every((word, i) => args[i] === word)) return { verb, rest: args.slice(words.length) };
-  }
-  return undefined;
 }
 
 export function helpOf({ name, help, examples }: Verb): string {

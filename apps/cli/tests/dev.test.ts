@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -42,6 +44,32 @@ it("empties no directory that it has not made", async () => {
   await writeFile(join(dir, "precious", "thesis.txt"), "words");
   const { code, out } = await migctl(["dev", "--once", "--dir", dir]);
   expect([code, out]).toEqual([1, expect.stringContaining("holds files that migctl dev has not made")]);
+});
+
+it("a port whose owner says nothing does not hold it up; with --json each line is an object", async () => {
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const { port } = taken.address() as AddressInfo;
+  const dir = await mkdtemp(join(tmpdir(), "mig-dev-"));
+  made.push(dir);
+  const { code, out } = await migctl([
+    "dev",
+    "--json",
+    "--once",
+    "--port",
+    String(port),
+    "--dir",
+    join(dir, "d"),
+  ]);
+  taken.close();
+  const told = out
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(code).toBe(1);
+  for (const one of told)
+    expect(one).toEqual({ seconds: expect.any(Number), who: expect.any(String), what: expect.any(String) });
+  expect(told.at(-1)).toMatchObject({ who: "dev", what: expect.stringContaining("stops: ") });
 });
 
 it.each([

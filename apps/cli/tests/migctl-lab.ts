@@ -34,6 +34,8 @@ export function openHome(): {
               err,
             }),
         );
+        // Who ends without having read it has not failed.
+        child.stdin?.on("error", () => {});
         child.stdin?.end(stdin ?? "");
       }),
   };

@@ -126,28 +126,6 @@ describe("verbs", () => {
     const { code, err } = await run(args);
     expect([code, err]).toEqual([2, expect.stringContaining(problem)]);
   });
-
-  it("every verb has two examples of itself and, but for two, --json", () => {
-    for (const { name, examples, options } of verbs) {
-      for (const example of examples) expect(example).toContain(`migctl ${name}`);
-      if (name !== "dev" && name !== "completion") expect(options).toHaveProperty("json");
-    }
-  });
-});
-
-it.each([40, 80])("in a terminal of %i columns no line is longer and no name is cut", async (columns) => {
-  const line = (verb: string): string => `stty cols ${columns}; '${process.execPath}' '${bin}' ${verb}`;
-  for (const verb of ["vm ls", "command ls", "keys ls", "audit ls", "vm show vm-1"]) {
-    const { code, out } = await run(["-qec", line(verb), "/dev/null"], {
-      file: "script",
-      env: { NO_COLOR: "1" },
-    });
-    expect(code, out).toBe(0);
-    expect(out).not.toContain("\u001b");
-    const lines = out.split(/\r?\n/);
-    for (const one of lines) expect(one.length, `${verb}: ${one}`).toBeLessThanOrEqual(columns);
-    if (verb === "vm ls") expect(lines.map((one) => one.replace(/^\S* +/, "")).join("")).toContain(longName);
-  }
 });
 
 describe("completion", () => {
@@ -162,10 +140,6 @@ describe("completion", () => {
     expect(await complete("migctl", "command", "")).toEqual(["cancel", "ls", "show"]);
     expect(await complete("migctl", "vm", "shutdown", "vm-1", "--f")).toEqual(["--force"]);
     expect(await complete("migctl", "vm", "ls", "--po")).toEqual(["--pool"]);
-  });
-  it.each(["zsh", "fish"])("%s gets a script with every verb", async (shell) => {
-    const { out } = await run(["completion", shell]);
-    for (const { name } of verbs) expect(out).toContain(name.split(" ").at(-1));
   });
 });
 

@@ -13,6 +13,7 @@ export {
   logLevels,
   silentLog,
 } from "./log.ts";
+export { nearest } from "./nearest.ts";
 export { hideValue, REDACTED, redact, redactText } from "./redact.ts";
 export { uuid7 } from "./uuid7.ts";
 export { waitFor } from "./wait-for.ts";

@@ -13,6 +13,7 @@ export interface DevSettings {
   port: number | undefined;
   once: boolean;
   dir: string;
+  isJson: boolean;
 }
 
 /**
@@ -22,10 +23,14 @@ export interface DevSettings {
  * In order: GitHub, controller, VMs; then serve until `signal`. At the end everything is told to stop in the reverse
  * order, politely first.
  */
-export async function dev(settings: DevSettings, signal: AbortSignal): Promise<number> {
+export async function dev(
+  settings: DevSettings,
+  signal: AbortSignal,
+  out: (text: string) => void,
+): Promise<number> {
   const dir = resolve(settings.dir);
   await emptyOwnDirectory(dir);
-  const story = createStory();
+  const story = createStory(out, settings.isJson);
   const started: Program[] = [];
   const over = new AbortController();
   const key = createAppKey();
@@ -42,7 +47,11 @@ export async function dev(settings: DevSettings, signal: AbortSignal): Promise<n
     const failed = signal.aborted ? [] : await tellFailures(github, controllerUrl, vms, dir, story);
     if (!signal.aborted && !settings.once) {
       const next = await prepareVm(dir, `vm-${settings.vms + 1}`, controllerUrl);
-      story.say(whatNext(controllerUrl, next.vmId, shown(next.configPath), failed.length === 0));
+      const url = controllerUrl;
+      story.say(
+        whatNext(url, next.vmId, shown(next.configPath), failed.length === 0),
+        `serves on ${url} until Ctrl-C`,
+      );
       await aborted(signal);
     }
     over.abort();
@@ -110,7 +119,13 @@ async function startController(
   });
   started.push(controller);
   const url = `http://127.0.0.1:${port}`;
-  const up = () => fetch(`${url}/livez`).then((answer) => answer.ok);
+  // Somebody else may hold the port and say nothing: a controller that has ended is not waited for.
+  const over = new AbortController();
+  controller.failed.catch(() => over.abort());
+  const up = async () => {
+    const signal = AbortSignal.any([over.signal, AbortSignal.timeout(2_000)]);
+    return over.signal.aborted || (await fetch(`${url}/livez`, { signal })).ok;
+  };
   await Promise.race([waitFor("the controller to answer", up, { timeoutMs: 60_000 }), controller.failed]);
   story.tell(
     "controller",
@@ -209,14 +224,16 @@ function shown(path: string): string {
 }
 
 function whatNext(url: string, nextVm: string, nextConfig: string, allWell: boolean): string {
+  // Where migctl looks by itself.
+  const there = url === "http://127.0.0.1:8080" ? "" : ` --url ${url}`;
   return `
 ${allWell ? "That was the whole life of a VM." : "Not every VM has run its job; see above."} Everything goes on serving; Ctrl-C ends it. Try, in another terminal:
 
-  curl -s ${url}/api/v1/vms
-      what the controller knows
+  npx migctl vm ls${there}
+      what the controller knows; its API is described on ${url}/docs
   npx miglet --config ${nextConfig}
       one more VM, ${nextVm}, which gets a job, too
-  curl -s ${url}/api/v1/vms/${nextVm}/commands -H 'content-type: application/json' -d '{"type":"drain","parameters":{}}'
+  npx migctl vm drain ${nextVm} --wait${there}
       tells it to finish its job and leave (before it has started: as soon as it comes)
 
 With the real GitHub: README.md, "With your own GitHub App".

@@ -1,4 +1,5 @@
 import { asObject, readNumber, readText, type Unknown } from "@mig/protocol";
+import { jsonText } from "../json-text.ts";
 
 /**
  * Tells what happens in plain words, with the seconds since the start. The controller's log says what it did in
@@ -7,7 +8,8 @@ import { asObject, readNumber, readText, type Unknown } from "@mig/protocol";
  */
 export interface Story {
   tell(who: string, what: string): void;
-  say(text: string): void;
+  /** `inShort`: what a program gets of it. */
+  say(text: string, inShort: string): void;
   hearController(line: string): void;
 }
 
@@ -25,13 +27,18 @@ const words: Readonly<Record<string, (fields: Unknown) => string>> = {
   "a VM has ended": () => "has said its last word: terminated",
 };
 
-export function createStory(): Story {
+/** With `isJson` each thing that is told is a JSON object on a line of its own: `seconds` since the start, `who`, `what`. */
+export function createStory(out: (text: string) => void, isJson: boolean): Story {
   const startedMs = performance.now();
-  const say = (text: string): void => void process.stdout.write(`${text}\n`);
   const tell = (who: string, what: string): void => {
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
-    say(`${seconds.padStart(7)} s  ${who.padEnd(10)}  ${what}`);
+    out(
+      isJson
+        ? `${jsonText({ seconds: Number(seconds), who, what })}\n`
+        : `${seconds.padStart(7)} s  ${who.padEnd(10)}  ${what}\n`,
+    );
   };
+  const say = (text: string, inShort: string): void => (isJson ? tell("dev", inShort) : out(`${text}\n`));
   return {
     tell,
     say,

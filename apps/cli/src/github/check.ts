@@ -2,6 +2,7 @@ import { asObject, readBoolean, readText, type Unknown } from "@mig/protocol";
 import type { Api } from "../api.ts";
 import { apiVerb } from "../options.ts";
 import { exitCodes, UsageError } from "../verb.ts";
+import { sayJson } from "../verbs/list-verb.ts";
 import { showReports } from "./show-reports.ts";
 
 /** One line of what the controller found. */
@@ -39,7 +40,8 @@ export const githubCheck = apiVerb({
       answers.push(await api.call("POST", `/api/v1/github-apps/${encodeURIComponent(id)}/check`));
     const reports = answers.map(readReport);
     const ok = reports.length > 0 && reports.every((report) => report.ok);
-    io.out(has("json") ? `${JSON.stringify({ ok, apps: answers }, null, 2)}\n` : showReports(reports));
+    if (has("json")) sayJson(io, { ok, apps: answers });
+    else io.out(showReports(reports));
     return ok ? exitCodes.done : exitCodes.unwell;
   },
 });

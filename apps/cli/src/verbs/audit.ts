@@ -1,5 +1,6 @@
 import { readText, type Unknown } from "@mig/protocol";
 import { ApiError } from "../api.ts";
+import { jsonText } from "../json-text.ts";
 import { type Asked, apiVerb } from "../options.ts";
 import { pagesOf, pathOf } from "../pages.ts";
 import { renderTable } from "../table.ts";
@@ -49,7 +50,7 @@ export const auditVerbs = [
     async run({ api, io, text }) {
       const query = Object.fromEntries(Object.entries(filters).map(([name, { as }]) => [as, text(name)]));
       for await (const page of pagesOf(api, "audit", "entries", query, Number.POSITIVE_INFINITY))
-        io.out(page.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+        io.out(page.map((entry) => `${jsonText(entry)}\n`).join(""));
       return exitCodes.done;
     },
   }),

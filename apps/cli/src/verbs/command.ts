@@ -1,6 +1,7 @@
 import { apiVerb } from "../options.ts";
 import { inPath, pathOf } from "../pages.ts";
 import { ageOf } from "../table.ts";
+import { followCommand, waitExits, waitOptions } from "./follow-command.ts";
 import { listVerb, plain, tell } from "./list-verb.ts";
 
 export const commandVerbs = [
@@ -30,9 +31,14 @@ export const commandVerbs = [
     name: "command show",
     words: ["ID"],
     about: "One command, with all its times and its result.",
-    examples: ["migctl command show 019a…", "migctl command show 019a… --json"],
-    run: async ({ api, io, words, has }) =>
-      tell(io, has("json"), await api.call("GET", pathOf(`commands/${inPath(words[0])}`))),
+    options: waitOptions,
+    exits: waitExits,
+    examples: ["migctl command show 019a…", "migctl command show 019a… --wait --timeout 10m"],
+    run: async (asked) => {
+      const { api, io, words, has } = asked;
+      if (has("wait")) return followCommand(asked, words[0] ?? "");
+      return tell(io, has("json"), await api.call("GET", pathOf(`commands/${inPath(words[0])}`)));
+    },
   }),
   apiVerb({
     name: "command cancel",

@@ -1,17 +1,14 @@
 import { pause } from "@mig/kit";
 import { asObject, readText, type Unknown } from "@mig/protocol";
-import { type Api, ApiError } from "../api.ts";
 import type { Asked } from "../options.ts";
 import { inPath, pathOf, rowsOf } from "../pages.ts";
+import { openProgress } from "../progress.ts";
 import { renderTable } from "../table.ts";
 import { exitCodes } from "../verb.ts";
 import { plain, sayJson } from "./list-verb.ts";
+import { lookMs, lookPatiently } from "./look-patiently.ts";
 
 /** Looking at a fleet order until it ends. */
-const lookMs = 500;
-/** Longer than a restart takes. */
-const patienceMs = 60_000;
-
 export interface Counts {
   total: number;
   ended: number;
@@ -38,43 +35,28 @@ export function endOf(order: Unknown): "going" | "done" | "failed" {
   return state === "done" && failed === 0 ? "done" : "failed";
 }
 
-/** One line that is written over in a terminal, a new line for each change elsewhere; `--json` is silent till the end. */
+/** Until it ends; Ctrl-C ends the looking, and the order goes on. `--json` is silent till the end. */
 export async function follow({ api, io, has }: Asked, id: string): Promise<number> {
-  const isLive = Number.isFinite(io.width) && process.stdout.isTTY;
-  const isQuiet = has("json");
-  let shown = "";
+  const progress = openProgress(io, has("json"));
+  let order: Unknown = { state: "running" };
   for (;;) {
-    const order = await lookPatiently(api, id, io.signal);
-    const line = lineOf(order);
-    if (!isQuiet && line !== shown)
-      io.out(isLive ? `\r${cut(line, io.width).padEnd(cut(shown, io.width).length)}` : `${line}\n`);
-    shown = line;
+    const path = pathOf(`fleet/commands/${inPath(id)}`);
+    order = (await lookPatiently(api, path, io.signal).catch(progress.fail)) ?? order;
+    progress.show(lineOf(order));
     const end = endOf(order);
     const isStopped = io.signal.aborted;
     if (end === "going" && !isStopped) {
       await pause(lookMs, io.signal).catch(() => {});
       continue;
     }
-    if (!isQuiet && isLive) io.out("\n");
-    if (isQuiet) sayJson(io, order);
+    progress.end();
+    if (has("json")) sayJson(io, order);
     else tellProblems(order, id, io);
+    if (end === "going" && !has("json"))
+      io.out(
+        `The order goes on.\nSee how it goes:\n  migctl fleet show ${id} --wait\nEnd it:\n  migctl fleet cancel ${id}\n`,
+      );
     return end === "done" ? exitCodes.done : exitCodes.failed;
-  }
-}
-
-/** The order goes on without us: a controller that is busy or starts again is no reason to stop looking. */
-async function lookPatiently(api: Api, id: string, signal: AbortSignal): Promise<Unknown> {
-  const untilMs = performance.now() + patienceMs;
-  for (;;) {
-    try {
-      return await api.call("GET", pathOf(`fleet/commands/${inPath(id)}`));
-    } catch (error) {
-      const isPassing =
-        error instanceof ApiError &&
-        (error.status === undefined || [429, 502, 503, 504].includes(error.status));
-      if (!isPassing || signal.aborted || performance.now() > untilMs) throw error;
-      await pause(lookMs, signal).catch(() => {});
-    }
   }
 }
 
@@ -84,9 +66,6 @@ function lineOf(order: Unknown): string {
   return `${readText(order, "state") ?? "?"} ${ended}/${total}, ${sent} at work${bad}`;
 }
 
-/** A line that wraps could not be written over. */
-const cut = (line: string, width: number): string => line.slice(0, Math.max(1, width - 1));
-
 function tellProblems(order: Unknown, id: string, io: Asked["io"]): void {
   const problems = rowsOf(order, "problems");
   if (problems.length > 0)
@@ -94,5 +73,5 @@ function tellProblems(order: Unknown, id: string, io: Asked["io"]): void {
       renderTable(problems, [plain("VM", "vm_id"), plain("STATE", "state"), plain("WHY", "message")], io, ""),
     );
   if (readText(order, "state") === "paused")
-    io.out(`Look at what failed, then: migctl fleet resume ${id}  or: migctl fleet cancel ${id}\n`);
+    io.out(`Look at what failed, then:\n  migctl fleet resume ${id}\nor:\n  migctl fleet cancel ${id}\n`);
 }

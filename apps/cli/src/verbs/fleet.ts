@@ -6,6 +6,7 @@ import { ageOf } from "../table.ts";
 import { exitCodes, UsageError, type Verb } from "../verb.ts";
 import { countsOf, endOf, follow } from "./fleet-follow.ts";
 import { listVerb, plain, sayJson, tell } from "./list-verb.ts";
+import { endingOptions, readEnding, shutdownOptions } from "./order-options.ts";
 
 const which: Record<string, Option> = {
   pool: { takes: "ID", help: "VMs of this pool" },
@@ -28,24 +29,24 @@ export const fleetVerbs: readonly Verb[] = [
   apiVerb({
     name: "fleet drain",
     about: "Lets many VMs finish their jobs and take no other, some at a time.",
-    options: { ...which, ...how },
+    options: { ...which, ...how, ...endingOptions },
     exits,
     examples: [
       "migctl fleet drain --pool linux --max-parallel 20 --wait",
       "migctl fleet drain --label gpu --state idle",
     ],
-    run: (asked) => give(asked, "drain", {}),
+    run: (asked) => give(asked, "drain", readEnding(asked)),
   }),
   apiVerb({
     name: "fleet shutdown",
     about: "Shuts many VMs down after their jobs, or at once.",
-    options: { ...which, ...how, force: { help: "now, whatever runs" } },
+    options: { ...which, ...how, ...shutdownOptions, ...endingOptions },
     exits,
     examples: [
       "migctl fleet shutdown --pool linux --state idle --wait",
       "migctl fleet shutdown --vms vm-1,vm-2 --force",
     ],
-    run: (asked) => give(asked, "shutdown", asked.has("force") ? { force: true } : {}),
+    run: (asked) => give(asked, "shutdown", readEnding(asked)),
   }),
   apiVerb({
     name: "fleet command",
@@ -55,7 +56,7 @@ export const fleetVerbs: readonly Verb[] = [
     exits,
     examples: [
       `migctl fleet command set_log_level --pool linux --parameters '{"level":"debug"}'`,
-      "migctl fleet command update_config --org acme --parameters '{}' --wait",
+      `migctl fleet command update_config --org acme --parameters '{"heartbeat_interval":"30s"}' --wait`,
     ],
     run: (asked) => give(asked, asked.words[0] ?? "", readParameters(asked.text("parameters"))),
   }),
@@ -130,7 +131,7 @@ async function give(asked: Asked, type: string, parameters: object): Promise<num
   if (has("json")) sayJson(io, order);
   else
     io.out(
-      `${type} is given to ${countsOf(order).total} VMs, some at a time\nSee how it goes: migctl fleet show ${id} --wait\n`,
+      `${type} is given to ${countsOf(order).total} VMs, some at a time\nSee how it goes:\n  migctl fleet show ${id} --wait\n`,
     );
   return endOf(order) === "failed" ? exitCodes.failed : exitCodes.done;
 }

@@ -1,4 +1,5 @@
 import type { Unknown } from "@mig/protocol";
+import { jsonText } from "../json-text.ts";
 import { apiVerb, type Option } from "../options.ts";
 import { limitOption, pagesOf, pathOf, readLimit, rowsOf } from "../pages.ts";
 import { type Column, renderFields, renderTable } from "../table.ts";
@@ -60,7 +61,7 @@ export function tell(io: Io, isJson: boolean, thing: Unknown): number {
 }
 
 export function sayJson(io: Io, thing: unknown): void {
-  io.out(`${JSON.stringify(thing, null, 2)}\n`);
+  io.out(`${jsonText(thing, 2)}\n`);
 }
 
 export const plain = (title: string, key: string): Column => ({ title, of: (row) => row[key] });

@@ -38,12 +38,9 @@ ${linesOf(told)}      Exit codes: 0 done, 1 the key was refused, 2 the command l
     'migctl login https://mig.internal --token-command "gcloud auth print-identity-token"',
   ],
   options,
+  check: (args) => void read(args),
   async run(args, io) {
-    const { values, positionals } = parse(args, options, true);
-    const [url, ...more] = positionals;
-    const name = typeof values["profile"] === "string" ? values["profile"] : "default";
-    if (url === undefined || more.length > 0) throw new UsageError("login takes the controller's URL");
-    if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(name)) throw new UsageError("--profile takes a short name");
+    const { values, url, name } = read(args);
     const credential = await chooseCredential(values["token-file"], values["token-command"]);
     const token = tokenSourceOf(credential, io.signal);
     await openApi({ url, token, signal: io.signal }).call("GET", "/api/v1/vms?limit=1");
@@ -55,6 +52,15 @@ ${linesOf(told)}      Exit codes: 0 done, 1 the key was refused, 2 the command l
     return exitCodes.done;
   },
 };
+
+function read(args: string[]) {
+  const { values, positionals } = parse(args, options, true);
+  const [url, ...more] = positionals;
+  const name = typeof values["profile"] === "string" ? values["profile"] : "default";
+  if (url === undefined || more.length > 0) throw new UsageError("login takes the controller's URL");
+  if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(name)) throw new UsageError("--profile takes a short name");
+  return { values, url, name };
+}
 
 async function chooseCredential(file: unknown, command: unknown): Promise<Credential> {
   if (file !== undefined && command !== undefined)

@@ -1,4 +1,5 @@
 import { asObject, readText, type Unknown } from "@mig/protocol";
+import { cutTo, padTo } from "../display-width.ts";
 import { ageOf, type Column, printable, renderTable } from "../table.ts";
 import type { Io } from "../verb.ts";
 import { plain } from "./list-verb.ts";
@@ -73,7 +74,7 @@ export function screenFrame(vms: readonly Unknown[], width: number, height: numb
     left -= 1;
   }
   const foot = `${left > 0 ? `${left} more; ` : ""}q quits`;
-  return [...head, ...shown, foot].map((line) => cut(line, width));
+  return [...head, ...shown, foot].map((line) => cutTo(line, width));
 }
 
 /** In a narrow terminal the job and the problem have a line of their own, where there is one. */
@@ -91,11 +92,7 @@ function linesOf(vm: Unknown, vmWidth: number, isRoomy: boolean): string[] {
 function row(cells: readonly string[], vmWidth: number, isRoomy: boolean): string {
   const widths = [vmWidth, stateWidth, ageWidth, isRoomy ? 20 : 0];
   return cells
-    .map((cell, i) => (widths[i] === undefined ? cell : cut(cell, widths[i]).padEnd(widths[i])))
+    .map((cell, i) => (widths[i] === undefined ? cell : padTo(cutTo(cell, widths[i]), widths[i])))
     .join("  ")
     .trimEnd();
-}
-
-function cut(text: string, width: number): string {
-  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
 }

@@ -1,11 +1,12 @@
-import { randomUUID } from "node:crypto";
 import { pause } from "@mig/kit";
 import { readText } from "@mig/protocol";
+import { jsonText } from "../json-text.ts";
 import { type Asked, apiVerb } from "../options.ts";
 import { inPath, pagesOf, pathOf } from "../pages.ts";
 import { ageOf } from "../table.ts";
 import { exitCodes, UsageError, type Verb } from "../verb.ts";
 import { listVerb, plain, tell } from "./list-verb.ts";
+import { vmOrderVerbs } from "./vm-orders.ts";
 
 const filters = {
   org: { as: "org_id", takes: "ID", help: "only of this organization" },
@@ -30,7 +31,7 @@ export const vmVerbs: readonly Verb[] = [
       { title: "SEEN", of: (row) => ageOf(row["last_seen"]) },
     ],
     none: "No VM is known that fits. One appears here when its agent first speaks.",
-    examples: ["migctl vm ls --pool linux", "migctl vm ls --state ready --json"],
+    examples: ["migctl vm ls --pool linux", "migctl vm ls --state idle --json"],
   }),
   apiVerb({
     name: "vm show",
@@ -40,21 +41,7 @@ export const vmVerbs: readonly Verb[] = [
     run: async ({ api, io, words, has }) =>
       tell(io, has("json"), await api.call("GET", pathOf(`vms/${inPath(words[0])}`))),
   }),
-  apiVerb({
-    name: "vm drain",
-    words: ["VM"],
-    about: "Lets the VM finish its job and take no other.",
-    examples: ["migctl vm drain vm-1", "migctl vm drain vm-1 --json"],
-    run: (asked) => order(asked, "drain", {}),
-  }),
-  apiVerb({
-    name: "vm shutdown",
-    words: ["VM"],
-    about: "Shuts the VM down after its job, or at once.",
-    options: { force: { help: "now, whatever runs; overtakes commands that wait" } },
-    examples: ["migctl vm shutdown vm-1", "migctl vm shutdown vm-1 --force"],
-    run: (asked) => order(asked, "shutdown", asked.has("force") ? { force: true } : {}),
-  }),
+  ...vmOrderVerbs,
   listVerb({
     name: "vm events",
     words: ["VM"],
@@ -84,7 +71,9 @@ export const vmVerbs: readonly Verb[] = [
     async run({ api, io, words, has }) {
       await api.call("DELETE", `/api/v1/vms/${inPath(words[0])}/identity`);
       if (has("json")) return tell(io, true, { vm_id: words[0], revoked: true });
-      io.out(`${words[0]} is cut off. A new enrolment token is its way back: migctl join-token create\n`);
+      io.out(
+        `${words[0]} is cut off. A new enrolment token is its way back:\n  migctl join-token create --pool POOL\n`,
+      );
       return exitCodes.done;
     },
   }),
@@ -102,16 +91,6 @@ export const vmVerbs: readonly Verb[] = [
   }),
 ];
 
-/** The key makes one order of it, should the connection break and the order be sent again. */
-async function order({ api, io, words, has }: Asked, type: string, parameters: object): Promise<number> {
-  const path = pathOf(`vms/${inPath(words[0])}/commands`);
-  const command = await api.call("POST", path, { type, parameters }, { "idempotency-key": randomUUID() });
-  if (has("json")) return tell(io, true, command);
-  const id = readText(command, "id") ?? "?";
-  io.out(`${type} is queued for ${words[0]}\nSee how it goes: migctl command show ${id}\n`);
-  return exitCodes.done;
-}
-
 async function watch({ api, io, text, has }: Asked): Promise<number> {
   const known = new Map<string, string>();
   const query = Object.fromEntries(Object.entries(filters).map(([name, { as }]) => [as, text(name)]));
@@ -124,9 +103,7 @@ async function watch({ api, io, text, has }: Asked): Promise<number> {
         if (known.get(id) === now) continue;
         known.set(id, now);
         io.out(
-          has("json")
-            ? `${JSON.stringify(vm)}\n`
-            : `${new Date().toISOString().slice(11, 19)} ${id} ${now}\n`,
+          has("json") ? `${jsonText(vm)}\n` : `${new Date().toISOString().slice(11, 19)} ${id} ${now}\n`,
         );
       }
     if (has("once")) break;

@@ -1,7 +1,7 @@
+import { nearest } from "@mig/kit";
 import { maybe } from "@mig/protocol";
 import type { Problem } from "./env.ts";
 import { Fields, readList } from "./fields.ts";
-import { nearest } from "./nearest.ts";
 
 /** A GitHub App, as an operator writes it into the file or sends it to the API. Keys are references to secrets. */
 export interface AppConfig {

@@ -1,9 +1,9 @@
 import { readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
+import { nearest } from "@mig/kit";
 import { asObject, type Unknown } from "@mig/protocol";
 import { parseDocument } from "yaml";
 import type { Problem, Written } from "./env.ts";
-import { nearest } from "./nearest.ts";
 import { isSettingName, type SettingName, settingNames } from "./settings.ts";
 
 const fileBytesMax = 1024 * 1024;

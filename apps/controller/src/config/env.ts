@@ -1,5 +1,5 @@
+import { nearest } from "@mig/kit";
 import { nothingListed, readConfigFile } from "./config-file.ts";
-import { nearest } from "./nearest.ts";
 import { describe, flagOf, type SettingName, settingNames, variableOf } from "./settings.ts";
 
 /**

@@ -1,6 +1,6 @@
+import { nearest } from "@mig/kit";
 import { asObject, isId, type Unknown } from "@mig/protocol";
 import type { Problem } from "./env.ts";
-import { nearest } from "./nearest.ts";
 import { problemOfUrl } from "./values.ts";
 
 /**

@@ -34,10 +34,12 @@ import { nats } from "./api/v1/vms/nats.ts";
 import { registrationToken } from "./api/v1/vms/registration-token.ts";
 import { runnerRelease } from "./api/v1/vms/runner-release.ts";
 import { vms } from "./api/v1/vms.ts";
+import { describeApi } from "./describe-api.ts";
+import { summaries } from "./docs/summaries.ts";
 import { commonHeaders, isSecure, secureHeaders } from "./headers.ts";
 import { health } from "./health.ts";
 import { answerBrokenRequest, messageOfSchemaErrors, refuseOddRequest } from "./odd-requests.ts";
-import type { FromSchemas, Routes } from "./routes.ts";
+import type { FromSchemas } from "./routes.ts";
 import { answerUnknownPaths } from "./unknown-paths.ts";
 
 /** The desk, with what operators may ask about GitHub Apps, organizations and pools; sample mode has none of these. */
@@ -171,12 +173,22 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   });
 
   await app.register(swagger, {
-    openapi: { openapi: "3.1.0", info: { title: "MIG Controller", version: PRODUCT_VERSION } },
+    openapi: {
+      openapi: "3.1.0",
+      info: { title: "MIG Controller", version: PRODUCT_VERSION },
+      components: { securitySchemes: { bearer: { type: "http", scheme: "bearer" } } },
+    },
   });
   app.addHook("onRoute", (route) => {
     const action = actionOf(route.onRequest);
+    const summary = summaries[`${[route.method].flat()[0]} ${route.url.replaceAll(/:(\w+)/g, "{$1}")}`];
     // Several routes may share one schema: each gets a copy.
-    if (action !== undefined) route.schema = Object.assign({}, route.schema, { "x-mig-action": action });
+    route.schema = Object.assign(
+      {},
+      route.schema,
+      summary === undefined ? {} : { summary },
+      action === undefined ? {} : { "x-mig-action": action, security: [{ bearer: [] }] },
+    );
   });
   const routes = app.withTypeProvider<FromSchemas>();
   answerUnknownPaths(app);
@@ -227,18 +239,6 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
       await app.close();
     },
   };
-}
-
-/**
- * Written once, and the same bytes for everybody: nobody is asked who they are for it, and it is large. Written for each
- * request it was the cheapest way to keep the controller busy and to fill its memory (bench/slow-clients.ts).
- */
-function describeApi(app: FastifyInstance, routes: Routes): void {
-  let text: Buffer | undefined;
-  routes.get("/api/v1/openapi.json", { schema: { hide: true } }, async (_, reply) => {
-    text ??= Buffer.from(JSON.stringify(app.swagger()));
-    return reply.type("application/json; charset=utf-8").send(text as never);
-  });
 }
 
 /** A connection that asks for more than it may is cut: nobody honest pipelines so deep. */
