@@ -1,35 +1,18 @@
 import { silentLog, uuid7, waitFor } from "@mig/kit";
-import {
-  asObject,
-  type Command,
-  type CommandAnswer,
-  type Heartbeat,
-  type JsonObject,
-  readText,
-  type Unknown,
-  type VmEvent,
-} from "@mig/protocol";
+import type { Command, CommandAnswer, Heartbeat, JsonObject, VmEvent } from "@mig/protocol";
 import { type ChosenLink, createChosenLink } from "../../apps/miglet/src/link/choose-link.ts";
 import { createHttpCalls, type HttpCalls } from "../../apps/miglet/src/link/http-calls.ts";
 import type { Channel } from "../../apps/miglet/src/link/link.ts";
 import { beatOf, eventOf } from "./messages.ts";
+import { OrderedVm, patience } from "./ordered-vm.ts";
 import { type Place, Roads } from "./roads.ts";
 
 /** A channel, or the agent's choice among all. */
 export type Way = "auto" | Channel;
 
-export interface Order {
-  readonly expiresIn?: string;
-  /** Idempotency-Key. */
-  readonly key?: string;
-}
-
-const patience = { timeoutMs: 20_000 } as const;
-
 /** A VM's side: the agent's own link code, driven by hand, on a network that can break. */
-export class Peer {
+export class Peer extends OrderedVm {
   state = "idle";
-  readonly vmId: string;
   readonly way: Way;
   readonly #place: Place;
   readonly #answerMs: number;
@@ -46,9 +29,9 @@ export class Peer {
   #yields = false;
 
   constructor(place: Place, way: Way, vmId: string, answerMs = 1_500) {
+    super(place.house, vmId);
     this.#place = place;
     this.way = way;
-    this.vmId = vmId;
     this.#answerMs = answerMs;
   }
 
@@ -233,55 +216,5 @@ export class Peer {
 
   finish({ id }: { id: string }, more: Partial<CommandAnswer> = {}): Promise<void> {
     return this.link.answer({ commandId: id, stage: "result", success: true, ...more });
-  }
-
-  view(): Promise<Unknown> {
-    return this.#place.house.vm(this.vmId);
-  }
-
-  async command({ id }: { id: string }): Promise<Unknown> {
-    return (await this.#place.house.api("GET", `commands/${id}`)).body;
-  }
-
-  /** The command as the operator sees it, as soon as it is in this state. */
-  until(command: { id: string }, state: string): Promise<Unknown> {
-    return waitFor(
-      `${command.id} to be ${state}`,
-      async () => {
-        const seen = await this.command(command);
-        return seen["state"] === state ? seen : undefined;
-      },
-      { ...patience, everyMs: 60 },
-    );
-  }
-
-  /** What is stored of this VM, as the operator lists it. */
-  async stored(): Promise<number> {
-    const { body } = await this.#place.house.api("GET", `events?vm_id=${this.vmId}&limit=1000`);
-    return Array.isArray(body["events"]) ? body["events"].length : 0;
-  }
-
-  async order(type: string, parameters: JsonObject = {}, how: Order = {}): Promise<{ id: string }> {
-    const answer = await this.orderAnswer(type, parameters, how);
-    const id = readText(answer.body, "id");
-    if (id === undefined)
-      throw new Error(`not ordered: ${answer.status} ${JSON.stringify(answer.body).slice(0, 300)}`);
-    return { id };
-  }
-
-  async orderAnswer(type: string, parameters: JsonObject = {}, { expiresIn, key }: Order = {}) {
-    const answer = await fetch(`${this.#place.house.url}/api/v1/vms/${this.vmId}/commands`, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        ...(key === undefined ? {} : { "idempotency-key": key }),
-      },
-      body: JSON.stringify({
-        type,
-        parameters,
-        ...(expiresIn === undefined ? {} : { expires_in: expiresIn }),
-      }),
-    });
-    return { status: answer.status, body: asObject(await answer.json()) ?? {} };
   }
 }

@@ -157,10 +157,16 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
         for (let nth = 0; nth < ordersEach; nth += 1) {
           const id = await order(vmId, nth);
           ordered.get(vmId)?.push(id);
-          await waitFor(`the end of order ${nth} of ${vmId}`, () => finals.has(id), { timeoutMs: 90_000 });
+          await waitFor(`the end of order ${nth} of ${vmId}`, () => finals.has(id), {
+            timeoutMs: 90_000,
+          }).catch(async (cause: Error) => {
+            const { rows } = await db.query("select * from commands where id = $1", [id]);
+            throw new Error(`${cause.message}; it is ${JSON.stringify(rows)}`, { cause });
+          });
         }
       }),
     );
+    ordering.catch(() => {}); // Awaited below; what breaks meanwhile is told there.
     const [one, other] = replicas as [Replica, Replica];
     const hole = async (...directions: ("up" | "down")[]): Promise<void> => {
       for (const network of networks) network.swallow(...directions);

@@ -1,5 +1,4 @@
 import { waitFor } from "@mig/kit";
-import { limits } from "@mig/protocol";
 import { expect } from "vitest";
 import type { Peer } from "../peer.ts";
 import type { Scenario } from "./scenario.ts";
@@ -146,53 +145,6 @@ export const result: readonly Scenario[] = [
   },
 ];
 
-export const expiry: readonly Scenario[] = [
-  {
-    name: "a command whose time is over is not brought; the next one is",
-    async play(peer) {
-      await peer.disconnect();
-      const late = await peer.order("drain", {}, { expiresIn: "300ms" });
-      const good = await peer.order("update_config");
-      await peer.until(late, "expired");
-      await peer.connect();
-      expect(await peer.next()).toMatchObject(good);
-    },
-  },
-  {
-    name: "one that was brought and never acknowledged in its time is expired, and frees the next",
-    async play(peer) {
-      const late = await peer.order("drain", {}, { expiresIn: "500ms" });
-      expect(await peer.next()).toMatchObject(late);
-      const good = await peer.order("update_config");
-      await peer.until(late, "expired");
-      expect(await peer.next()).toMatchObject(good);
-    },
-  },
-];
-
-export const offlineQueue: readonly Scenario[] = [
-  {
-    name: "what waits for a VM that is away is there when it comes, one at a time and in order",
-    async play(peer) {
-      await peer.disconnect();
-      for (const type of mixed) await peer.order(type);
-      await peer.connect();
-      const came: string[] = [];
-      for (const _ of mixed) came.push(await obey(peer));
-      expect(came).toEqual(mixed);
-    },
-  },
-  {
-    name: "a VM that nobody has heard of yet gets what was ordered for it",
-    async play(peer) {
-      const unborn = peer.neighbour();
-      const queued = await unborn.order("drain");
-      await unborn.connect();
-      expect(await unborn.next()).toMatchObject(queued);
-    },
-  },
-];
-
 export const duplicate: readonly Scenario[] = [
   {
     name: "answers that come twice, late or against each other change nothing after the first",
@@ -232,37 +184,6 @@ export const duplicate: readonly Scenario[] = [
       for (let times = 0; times < 2; times += 1)
         expect(await peer.link.sendEvents([started])).toMatchObject({ upToSeq: 1, rejected: [] });
       expect(await peer.stored()).toBe(1);
-    },
-  },
-];
-
-const bytesOf = (value: unknown): number => Buffer.byteLength(JSON.stringify(value));
-/** Strings and numbers of so many bytes as JSON: numbers grow most on their way over gRPC. */
-const enormous = [
-  { note: "é".repeat((limits.commandParametersBytesMax - bytesOf({ note: "" })) / 2) },
-  { list: Array.from({ length: (limits.commandParametersBytesMax - bytesOf({ list: [] })) / 2 }, () => 1) },
-];
-
-export const hugeParameters: readonly Scenario[] = [
-  {
-    name: "the largest that are taken come whole",
-    async play(peer) {
-      for (const parameters of enormous) {
-        expect(bytesOf(parameters)).toBeGreaterThan(limits.commandParametersBytesMax - 4);
-        await peer.order("update_config", parameters);
-        const command = await peer.next();
-        expect(JSON.stringify(command.parameters) === JSON.stringify(parameters)).toBe(true);
-        await peer.finish(command);
-      }
-    },
-  },
-  {
-    name: "larger ones are refused when they are ordered; taken, they fitted in no message and held up the queue",
-    async play(peer) {
-      for (const bytes of [limits.commandParametersBytesMax, limits.messageBytesMax])
-        expect((await peer.orderAnswer("update_config", { note: "x".repeat(bytes) })).status).toBe(413);
-      await peer.order("drain");
-      expect(await obey(peer)).toBe("drain");
     },
   },
 ];
