@@ -287,7 +287,7 @@ describe.skipIf(!hasNatsServer())("over NATS", () => {
   });
 
   it("a server that is killed, and one that stands still, cost a reconnect and no command", async () => {
-    const peer = new Peer(house, "nats", "vm-broken", undefined, 700);
+    const peer = new Peer({ house }, "nats", "vm-broken", 700);
     await peer.connect();
     for (const how of ["kill", "pause"] as const) {
       await nats[how]();

@@ -1,41 +1,38 @@
 import { silentLog, uuid7, waitFor } from "@mig/kit";
-import {
-  asObject,
-  type Command,
-  type Heartbeat,
-  type JsonObject,
-  type Unknown,
-  type VmEvent,
-} from "@mig/protocol";
+import type { Command, CommandAnswer, Heartbeat, JsonObject, VmEvent } from "@mig/protocol";
 import { type ChosenLink, createChosenLink } from "../../apps/miglet/src/link/choose-link.ts";
 import { createHttpCalls, type HttpCalls } from "../../apps/miglet/src/link/http-calls.ts";
 import type { Channel } from "../../apps/miglet/src/link/link.ts";
-import type { House } from "../lib/house.ts";
+import { beatOf, eventOf } from "./messages.ts";
+import { OrderedVm, patience } from "./ordered-vm.ts";
+import { type Place, Roads } from "./roads.ts";
 
-/** The controller's side of a scenario. */
-export interface Stage {
-  restart(): Promise<void>;
-}
+/** A channel, or the agent's choice among all. */
+export type Way = "auto" | Channel;
 
-/** A VM's side: the agent's own link code, driven by hand. */
-export class Peer {
+/** A VM's side: the agent's own link code, driven by hand, on a network that can break. */
+export class Peer extends OrderedVm {
   state = "idle";
-  readonly vmId: string;
-  readonly #house: House;
-  readonly #channel: Channel;
+  readonly way: Way;
+  readonly #place: Place;
   readonly #answerMs: number;
   readonly #commands: Command[] = [];
   readonly #seen = new Set<string>();
+  readonly #kin: Peer[] = [];
   #incarnation = `boot-${uuid7().slice(-12)}`;
   #link: ChosenLink | undefined;
   #http: HttpCalls | undefined;
+  #roads: Roads | undefined;
+  /** With `auto`: channels that were lost and do not come back. */
+  readonly #closed = new Set<"nats" | "grpc">();
+  /** The first end of its link is the last: what a process does whose place another has taken. */
+  #yields = false;
 
-  constructor(house: House, channel: Channel, vmId: string, incarnation?: string, answerMs = 10_000) {
-    this.vmId = vmId;
-    this.#house = house;
-    this.#channel = channel;
+  constructor(place: Place, way: Way, vmId: string, answerMs = 1_500) {
+    super(place.house, vmId);
+    this.#place = place;
+    this.way = way;
     this.#answerMs = answerMs;
-    this.#incarnation = incarnation ?? this.#incarnation;
   }
 
   get link(): ChosenLink {
@@ -46,11 +43,14 @@ export class Peer {
   async connect(): Promise<void> {
     const { vmId } = this;
     const incarnation = this.#incarnation;
-    const http = createHttpCalls({ endpoint: this.#house.url, vmId, incarnation, log: silentLog });
+    this.#roads ??= await Roads.open(this.#place);
+    const endpoint = this.#roads.url("http") ?? "";
+    const natsUrl = this.#roads.url("nats");
+    const http = createHttpCalls({ endpoint, vmId, incarnation, log: silentLog });
     this.#http = http;
     const link = createChosenLink(
       {
-        channel: this.#channel,
+        channel: this.way,
         speaker: {
           vmId,
           poolId: "pool-a",
@@ -60,9 +60,11 @@ export class Peer {
           migletState: () => this.state,
         },
         http,
-        httpEndpoint: this.#house.url,
-        grpcEndpoint: this.#house.url,
-        ...(this.#channel === "nats" ? { nats: { prefix: "mig" } } : {}),
+        httpEndpoint: endpoint,
+        grpcEndpoint: this.#roads.url("grpc"),
+        ...(natsUrl === undefined && this.way !== "nats"
+          ? {}
+          : { nats: { prefix: "mig", ...(natsUrl === undefined ? {} : { urls: [natsUrl] }) } }),
         timing: {
           reconnectFirstMs: 50,
           reconnectCapMs: 400,
@@ -75,7 +77,9 @@ export class Peer {
       },
       {
         onUp: () => {},
-        onDown: () => {},
+        onDown: () => {
+          if (this.#yields) void link.close();
+        },
         onCommand: (command) => void this.#commands.push(command),
         onGoAway: () => {},
         onRefused: () => {},
@@ -83,14 +87,59 @@ export class Peer {
     );
     this.#link = link;
     link.open();
-    await waitFor(`the ${this.#channel} channel of ${vmId}`, () => link.channel() === this.#channel);
+    const best = natsUrl === undefined ? "grpc" : "nats";
+    await waitFor(
+      `the ${this.way} channel of ${vmId}`,
+      () => link.channel() === (this.way === "auto" ? best : this.way),
+      patience,
+    );
+  }
+
+  /** Everything that is open breaks, and nothing new opens until `heal`. */
+  loseNetwork(): void {
+    const channel = this.#link?.channel();
+    if (this.way === "auto" && (channel === "nats" || channel === "grpc")) this.#closed.add(channel);
+    this.#roads?.each((network) => network.shut());
+  }
+
+  /** From now on what goes in this direction is lost, though connections stay open. */
+  loseWhatGoes(direction: "up" | "down"): void {
+    this.#roads?.each((network) => network.swallow(direction));
+  }
+
+  /** The VM reads no more; what is sent to it piles up. */
+  stopReading(): void {
+    this.#roads?.each((network) => network.stall("down"));
+  }
+
+  /**
+   * Whole again. With `auto` a channel that was lost stays closed: whatever a scenario says of a reconnect, it says there
+   * of a change to the next channel.
+   */
+  heal(): void {
+    this.#roads?.each((network) => network.heal());
+    for (const road of this.#closed) this.#roads?.only(road).shut();
+  }
+
+  /** Every connection breaks, and new ones open at once. */
+  cut(): void {
+    this.loseNetwork();
+    this.heal();
   }
 
   async disconnect(): Promise<void> {
-    await this.#link?.close();
-    this.#http?.close();
+    const link = this.#link;
     this.#link = undefined;
+    await link?.close();
+    this.#http?.close();
     this.forget();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#kin.map((peer) => peer.close()));
+    await this.disconnect();
+    await this.#roads?.close();
+    this.#roads = undefined;
   }
 
   /** What was delivered before counts as new when it comes again. */
@@ -99,59 +148,35 @@ export class Peer {
     this.#seen.clear();
   }
 
-  close(): Promise<void> {
-    return this.disconnect();
-  }
-
   /** From now on it speaks as another boot of the same VM. */
   reboot(): void {
     this.#incarnation = `boot-${uuid7().slice(-12)}`;
   }
 
-  /** The same VM and boot on a second connection, as after a half-dead one. */
-  async twin(): Promise<Peer> {
-    const twin = new Peer(this.#house, this.#channel, this.vmId, this.#incarnation);
-    await this.#link?.close();
-    await twin.connect();
-    return twin;
+  /** Another VM over the same channel. */
+  neighbour(): Peer {
+    return this.#keep(new Peer(this.#place, this.way, `${this.vmId}-next`));
+  }
+
+  /** The same VM and boot on a second connection; this one gives way as soon as it is told to. */
+  twin(): Peer {
+    this.#yields = true;
+    const twin = new Peer(this.#place, this.way, this.vmId);
+    twin.#incarnation = this.#incarnation;
+    return this.#keep(twin);
+  }
+
+  #keep(peer: Peer): Peer {
+    this.#kin.push(peer);
+    return peer;
   }
 
   event(seq: number, type: string, data: JsonObject = {}): VmEvent {
-    return {
-      type,
-      vmId: this.vmId,
-      poolId: "pool-a",
-      orgId: "acme",
-      occurredAtMs: Date.now(),
-      eventId: `${this.#incarnation}-${seq}`,
-      seq,
-      incarnation: this.#incarnation,
-      data,
-    };
+    return eventOf(this.vmId, this.#incarnation, seq, type, data);
   }
 
   beat(migletState: string): Heartbeat {
-    return {
-      vmId: this.vmId,
-      poolId: "pool-a",
-      orgId: "acme",
-      incarnation: this.#incarnation,
-      migletState,
-      sentAtMs: Date.now(),
-      health: {
-        cpuUsagePercent: 1,
-        cpuLoad: 0.5,
-        memoryUsedBytes: 1,
-        memoryTotalBytes: 2,
-        diskUsedBytes: 3,
-        diskTotalBytes: 4,
-      },
-      runner: {
-        state: migletState === "idle" ? "idle" : "offline",
-        configured: migletState === "idle",
-        labels: [],
-      },
-    };
+    return beatOf(this.vmId, this.#incarnation, migletState);
   }
 
   /** Sends until all are acknowledged, from the mark each time, as the outbox does; answers the mark. */
@@ -165,14 +190,14 @@ export class Peer {
         if (left.length > 0) mark = Math.max(mark, (await this.link.sendEvents(left)).upToSeq);
         return mark >= last;
       },
-      { timeoutMs: 15_000 },
+      patience,
     );
     return mark;
   }
 
   /** The next command that arrives and has not been seen; over polling one comes again until it is acknowledged. */
-  async next(timeoutMs = 8_000): Promise<Command> {
-    const command = await waitFor(`a command for ${this.vmId}`, () => this.#unseen()[0], { timeoutMs });
+  async next(): Promise<Command> {
+    const command = await waitFor(`a command for ${this.vmId}`, () => this.#unseen()[0], patience);
     this.#seen.add(command.id);
     return command;
   }
@@ -185,15 +210,11 @@ export class Peer {
     return this.#commands.filter((command) => !this.#seen.has(command.id));
   }
 
-  async view(): Promise<Unknown> {
-    return this.#house.vm(this.vmId);
+  receive({ id }: { id: string }): Promise<void> {
+    return this.link.answer({ commandId: id, stage: "received", success: true });
   }
 
-  async command(id: string): Promise<Unknown> {
-    return (await this.#house.api("GET", `commands/${id}`)).body;
-  }
-
-  async order(type: string, parameters: JsonObject = {}): Promise<Unknown> {
-    return asObject(await this.#house.order(this.vmId, type, parameters)) ?? {};
+  finish({ id }: { id: string }, more: Partial<CommandAnswer> = {}): Promise<void> {
+    return this.link.answer({ commandId: id, stage: "result", success: true, ...more });
   }
 }

@@ -71,6 +71,8 @@ export interface HouseOptions {
   embedded?: boolean;
   /** Of the controller, beside what the house gives it. */
   moreArgs?: readonly string[];
+  /** In place of the house's times of silence. */
+  paces?: readonly string[];
   /** A controller that knows its callers, and VMs that join it with an enrolment token. */
   join?: boolean;
   /** Of such a house: which machines pool-a takes by what their cloud says, and the controller's settings for it. */
@@ -117,7 +119,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
   await writeFile(configPath, JSON.stringify(config));
   const tls = options.tls === true ? await certify(dir) : undefined;
   const url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
-  const paces = [
+  const paces = options.paces ?? [
     "--heartbeat-interval",
     "1s",
     "--unreachable-after",

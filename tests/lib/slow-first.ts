@@ -7,6 +7,8 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const slow = [
   "apps/controller/tests/grants.test.ts",
   "tests/limits.test.ts",
+  "tests/conformance/conformance.test.ts",
+  "tests/conformance/conformance-on-server.test.ts",
   "tests/deploy-systemd.test.ts",
   "tests/robustness/kill-in-each-state.test.ts",
   "apps/miglet/tests/runner-scenarios.test.ts",
@@ -19,7 +21,6 @@ const slow = [
   "tests/refresh-grant.test.ts",
   "apps/miglet/tests/miglet.test.ts",
   "apps/controller/tests/grants-crowd.test.ts",
-  "tests/conformance/conformance.test.ts",
   "tests/jobs.test.ts",
   "tests/orders.test.ts",
   "tests/join.test.ts",

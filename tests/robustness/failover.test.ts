@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pause, waitFor } from "@mig/kit";
-import { freePort } from "@mig/sandbox";
+import { freePort, hasNatsServer, type NatsServer, startNatsServer } from "@mig/sandbox";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { server } from "../../apps/controller/tests/directory-server.ts";
@@ -12,12 +12,20 @@ import { LightAgent } from "./light-agent.ts";
 
 /**
  * Commands while everything that carries them breaks (issue 6, C1 to C3): channels are cut, lose one direction and are
- * half open; a controller is killed twice and another restarted. Every command takes effect exactly once, in order, and
- * ends; no VM is called lost. In full: MIG_FAILOVER_VMS=200 MIG_FAILOVER_ORDERS=10.
+ * half open, those to NATS as well; a controller is killed twice and another restarted, and so is the NATS server. Every
+ * command takes effect exactly once, in order, and ends; no VM is called lost. In full: MIG_FAILOVER_VMS=200 MIG_FAILOVER_ORDERS=10.
  */
 const vmsMax = Number(process.env["MIG_FAILOVER_VMS"] ?? 20);
 const ordersEach = Number(process.env["MIG_FAILOVER_ORDERS"] ?? 4);
-const channels = ["auto", "grpc", "websocket", "sse", "poll"] as const;
+const hasNats = hasNatsServer();
+const channels = [
+  "auto",
+  "grpc",
+  "websocket",
+  "sse",
+  "poll",
+  ...(hasNats ? (["nats"] as const) : []),
+] as const;
 const holeMs = 1_000;
 
 interface Replica {
@@ -30,6 +38,9 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
   let database: Awaited<ReturnType<typeof server.create>>;
   let db: pg.Pool;
   let proxy: Network;
+  let nats: NatsServer | undefined;
+  /** Between agents and whatever they speak to. */
+  const networks: Network[] = [];
   const replicas: Replica[] = [];
   const agents: LightAgent[] = [];
 
@@ -39,6 +50,7 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
       ...["--data-dir", join(dir, "data"), "--database-url", database.url, "--command-ack-timeout", "1s"],
       ...["--heartbeat-interval", "2s", "--unreachable-after", "30s", "--lost-after", "60s"],
       ...["--shutdown-grace", "1s", "--limits-shed-load=false"],
+      ...(nats === undefined ? [] : ["--nats-url", nats.url]),
     ]);
   const whenReady = ({ port, program }: Replica): Promise<unknown> =>
     waitFor(
@@ -58,7 +70,7 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
 
   beforeAll(async () => {
     dir = await mkdtemp(join(tmpdir(), "mig-failover-"));
-    database = await server.create();
+    [database, nats] = await Promise.all([server.create(), hasNats ? startNatsServer() : undefined]);
     db = new pg.Pool({ connectionString: database.url, max: 4 });
     for (let n = 0; n < 2; n += 1) {
       const port = await freePort();
@@ -70,13 +82,18 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
       next += 1;
       return replicas[next % replicas.length]?.port ?? 0;
     });
+    networks.push(proxy);
+    const natsNetwork = nats && (await startProxy(Number(new URL(nats.url).port)));
+    if (natsNetwork !== undefined) networks.push(natsNetwork);
     for (let n = 0; n < vmsMax; n += 1) {
       const vmId = `vm-${n}`;
       const endpoint = `http://127.0.0.1:${proxy.port}`;
       const channel = channels[n % channels.length] ?? "auto";
-      agents.push(
-        new LightAgent({ vmId, endpoint, channel, journalPath: join(dir, `${vmId}.jsonl`), beatMs: 2_000 }),
-      );
+      // Of those who choose, every other one knows NATS.
+      const knowsNats = channel === "nats" || (channel === "auto" && n % (2 * channels.length) === 0);
+      const natsUrl = knowsNats && natsNetwork ? `nats://127.0.0.1:${natsNetwork.port}` : undefined;
+      const journalPath = join(dir, `${vmId}.jsonl`);
+      agents.push(new LightAgent({ vmId, endpoint, channel, natsUrl, journalPath, beatMs: 2_000 }));
     }
     await Promise.all(agents.map((agent) => agent.start()));
     await waitFor("every channel", () => agents.every((agent) => agent.channel() !== undefined), {
@@ -85,8 +102,9 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
   });
   afterAll(async () => {
     await Promise.all(agents.map((agent) => agent.die()));
-    await proxy.close();
+    await Promise.all(networks.map((network) => network.close()));
     await stopAll();
+    await nats?.[Symbol.asyncDispose]();
     await db.end();
     await database.drop();
     await rm(dir, { recursive: true, force: true });
@@ -127,6 +145,8 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
   }
 
   it("takes each command's effect once, in order, whatever breaks", { timeout: 240_000 }, async () => {
+    // Every channel takes part, and not by name only.
+    expect(new Set(agents.map((agent) => agent.channel())).size).toBe(channels.length - 1);
     const watch = new AbortController();
     onTestFinished(() => watch.abort());
     const watching = watchStates(watch.signal).catch(() => {});
@@ -137,18 +157,27 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
         for (let nth = 0; nth < ordersEach; nth += 1) {
           const id = await order(vmId, nth);
           ordered.get(vmId)?.push(id);
-          await waitFor(`the end of order ${nth} of ${vmId}`, () => finals.has(id), { timeoutMs: 90_000 });
+          await waitFor(`the end of order ${nth} of ${vmId}`, () => finals.has(id), {
+            timeoutMs: 90_000,
+          }).catch(async (cause: Error) => {
+            const { rows } = await db.query("select * from commands where id = $1", [id]);
+            throw new Error(`${cause.message}; it is ${JSON.stringify(rows)}`, { cause });
+          });
         }
       }),
     );
+    ordering.catch(() => {}); // Awaited below; what breaks meanwhile is told there.
     const [one, other] = replicas as [Replica, Replica];
     const hole = async (...directions: ("up" | "down")[]): Promise<void> => {
-      proxy.swallow(...directions);
+      for (const network of networks) network.swallow(...directions);
       await pause(holeMs);
-      proxy.heal();
+      for (const network of networks) network.heal();
+    };
+    const cut = (): void => {
+      for (const network of networks) network.cut();
     };
     const troubles: [string, () => Promise<void> | void][] = [
-      ["every connection is cut", () => proxy.cut()],
+      ["every connection is cut", cut],
       ["nothing goes up", () => hole("up")],
       ["a controller is killed", () => restart(one, "SIGKILL")],
       ["nothing comes down", () => hole("down")],
@@ -162,8 +191,15 @@ describe.skipIf(!server.available)("commands of two replicas on a PostgreSQL ser
       ],
       ["the other is restarted", () => restart(other, "SIGTERM")],
       ["nothing goes at all", () => hole("up", "down")],
+      [
+        "the NATS server is killed and started again",
+        async () => {
+          await nats?.kill();
+          await nats?.start();
+        },
+      ],
       ["a controller is killed again", () => restart(one, "SIGKILL")],
-      ["every connection is cut once more", () => proxy.cut()],
+      ["every connection is cut once more", cut],
     ];
     for (const [i, [, trouble]] of troubles.entries()) {
       // Spread over the work, so that each finds commands in every state.

@@ -10,6 +10,8 @@ export interface LightAgentSettings {
   readonly vmId: string;
   readonly endpoint: string;
   readonly channel: "auto" | Channel;
+  /** Where NATS is for this agent; undefined: nowhere. */
+  readonly natsUrl?: string | undefined;
   readonly journalPath: string;
   readonly beatMs: number;
 }
@@ -40,7 +42,7 @@ export class LightAgent {
   }
 
   async start(): Promise<void> {
-    const { vmId, endpoint, channel, journalPath, beatMs } = this.#settings;
+    const { vmId, endpoint, channel, natsUrl, journalPath, beatMs } = this.#settings;
     const incarnation = `boot-${vmId}`;
     const speaker = {
       vmId,
@@ -68,6 +70,7 @@ export class LightAgent {
         http,
         httpEndpoint: endpoint,
         grpcEndpoint: endpoint,
+        ...(natsUrl === undefined ? {} : { nats: { prefix: "mig", urls: [natsUrl] } }),
         timing: {
           ...{
             reconnectFirstMs: 50,
@@ -76,7 +79,7 @@ export class LightAgent {
             answerMs: 2_000,
             connectMs: 3_000,
           },
-          ...{ streamSilentMs: 6_000, pollWaitMs: 3_000, pollPauseMs: 50 },
+          ...{ natsPingMs: 1_000, streamSilentMs: 6_000, pollWaitMs: 3_000, pollPauseMs: 50 },
         },
         log: silentLog,
       },

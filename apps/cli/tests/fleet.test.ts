@@ -98,6 +98,23 @@ it("top: one frame where nobody looks; in a narrow terminal a live one, until q"
     expect(one.length).toBeLessThanOrEqual(40);
 });
 
+it("shows every VM of an order, by state as well", async () => {
+  const { id } = JSON.parse(
+    (await run(["fleet", "drain", "--pool", "pool-a", "--max-parallel", "1", "--json"], { env })).out,
+  );
+  const shown = await run(["fleet", "show", id, "--targets"], { env });
+  expect([shown.code, shown.out]).toEqual([
+    0,
+    expect.stringMatching(/vm-1 +sent[\s\S]*vm-2 +pending[\s\S]*vm-3/),
+  ]);
+  const pending = await run(["fleet", "show", id, "--targets", "--state", "pending", "--json"], { env });
+  expect(JSON.parse(pending.out).targets.map(({ vm_id }: { vm_id: string }) => vm_id)).toEqual([
+    "vm-2",
+    "vm-3",
+  ]);
+  expect((await run(["fleet", "cancel", id], { env })).code).toBe(0);
+});
+
 it("lists, pauses, resumes and cancels", async () => {
   const given = await run(["fleet", "drain", "--pool", "pool-a", "--max-parallel", "1", "--json"], { env });
   const { id } = JSON.parse(given.out);
@@ -110,6 +127,8 @@ it("lists, pauses, resumes and cancels", async () => {
 
 it.each([
   [["fleet", "drain"], 2, "which VMs?"],
+  [["fleet", "show", "x", "--state", "failed"], 2, "--state goes with --targets"],
+  [["fleet", "show", "x", "--targets", "--wait"], 2, "either --targets or --wait"],
   [["fleet", "drain", "--pool", "p", "--max-parallel", "many"], 2, "--max-parallel"],
   [["fleet", "command", "x", "--pool", "p", "--parameters", "[]"], 2, "--parameters"],
   [["fleet", "drain", "--pool", "none"], 1, "no VM fits"],

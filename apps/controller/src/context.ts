@@ -22,6 +22,8 @@ export interface Rules {
   commandAckMs: number;
   /** register_runner commands for one life of a VM (seed 001: three attempts, then an error). */
   registrationsMax: number;
+  /** How long a fleet order that has ended is kept; undefined: for ever. */
+  fleetKeptMs?: number;
 }
 
 export function contextOf(unit: Unit, vm: VmRow, rules: Rules, log: Log): FlowContext {

@@ -40,6 +40,7 @@ export async function runController(
     commandExpiryMs: config.pace.commandExpiryMs,
     commandAckMs: config.pace.commandAckMs,
     registrationsMax: 3,
+    fleetKeptMs: config.pace.fleetKeptMs,
   };
   const github = await openGithub({ config, store, registry, rules, log, signal: end.signal });
   const { sealer } = github;

@@ -6,6 +6,8 @@ import type { FleetParts } from "../src/fleet/parts.ts";
 import { findOrder } from "../src/fleet/rows.ts";
 import { steerOrder } from "../src/fleet/steer-order.ts";
 import { advance } from "../src/fleet/sweep-orders.ts";
+import { listTargets } from "../src/fleet/targets.ts";
+import { tidyOrders } from "../src/fleet/tidy-orders.ts";
 import { judgeOrder, type NewFleetOrder, type Selector } from "../src/fleet/words.ts";
 import type { Store } from "../src/store/open-store.ts";
 import { describeOnEngines } from "./engines.ts";
@@ -235,6 +237,29 @@ describeOnEngines("fleet orders", (engine) => {
     expect((await give({ states: ["terminated"], poolId: "late" })).progress.total).toBe(1);
   });
 
+  it("forgets what ended long ago with its targets, and nothing that is under way", async () => {
+    const [vmId = ""] = await addVms("old", 1);
+    const [done, going] = [await give({ poolId: "old" }), await give({ poolId: "old" })];
+    await steerOrder(own(), done.id, "cancel", origin);
+    await waitFor("the command", async () => (await openOf(going.id)).length === 1);
+    const [begun] = await openOf(going.id);
+    if (begun === undefined) throw new Error("nothing was sent");
+    await desk().answer(vmId, { commandId: begun.id, stage: "received", success: true }, false);
+    await steerOrder(own(), going.id, "cancel", origin);
+    await own().store.transact((tx) =>
+      sql`update fleet_orders set finished_at = clock_timestamp() - interval '1 hour'
+        where id in (${done.id}, ${going.id})`.execute(tx),
+    );
+    expect(await tidyOrders(own().store, 2 * 3_600_000)).toBe(0);
+    expect(await tidyOrders(own().store, 60_000)).toBe(1);
+    await expect(look(done.id)).rejects.toMatchObject({ code: "not_found" });
+    expect(await listTargets(own().store, done.id, { limit: 10 })).toEqual([]);
+    await answer(begun);
+    await waitFor("it to be counted", async () => (await look(going.id)).progress.sent === 0);
+    // A sweep may hold it at this moment.
+    await waitFor("it to be forgotten", async () => (await tidyOrders(own().store, 60_000)) === 1);
+  });
+
   it("refuses an order for nobody, for everybody, and for VMs of others", async () => {
     await addVms("mine", 1);
     for (const selector of [{}, { poolId: "none" }, { label: "none" }, { agentVersion: "0" }])
@@ -294,6 +319,30 @@ describe("over HTTP", () => {
     expect((await lab.api("POST", `fleet/commands/${id}/pause`)).status).toBe(409);
     expect((await lab.api("GET", `audit?object=fleet:${id}`)).body.entries).toHaveLength(4);
     expect((await lab.api("GET", "commands?type=drain&state=cancelled")).body.commands).toHaveLength(1);
+  });
+
+  it("lists every VM of an order, page by page and by state, to those who may see the order", async () => {
+    const { id } = (await drain({ vm_ids: ["a-1", "a-2", "b-1"] })).body;
+    const targetsOf = (query = "", key?: string) =>
+      lab.api("GET", `fleet/commands/${id}/targets${query}`, undefined, key);
+    const whole = (await targetsOf()).body;
+    expect(whole).toMatchObject({
+      targets: [
+        { vm_id: "a-1", org_id: "acme", state: "sent", command_id: expect.any(String), message: null },
+        { vm_id: "a-2", state: "pending", command_id: null },
+        { vm_id: "b-1", state: "pending" },
+      ],
+      next_cursor: null,
+    });
+    const first = (await targetsOf("?limit=2")).body;
+    const second = (await targetsOf(`?limit=2&cursor=${first.next_cursor}`)).body;
+    expect([...first.targets, ...second.targets]).toEqual(whole.targets);
+    expect(second.next_cursor).toBeNull();
+    expect((await targetsOf("?state=pending&limit=1")).body.targets).toEqual([whole.targets[1]]);
+    expect((await targetsOf("", acme)).status).toBe(404);
+    expect((await targetsOf("?cursor=x")).status).toBe(400);
+    expect((await lab.api("GET", "fleet/commands/none/targets")).status).toBe(404);
+    await lab.api("POST", `fleet/commands/${id}/cancel`);
   });
 
   it("is cut to the caller's organizations, and one key makes one order", async () => {

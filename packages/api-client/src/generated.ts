@@ -454,6 +454,29 @@ export interface Operations {
       }>;
     };
   };
+  "GET /api/v1/fleet/commands/{id}/targets": {
+    path: {
+      /** letters, digits, '.', '_', '-' */
+      id: string;
+    };
+    query?: {
+      state?: string;
+      /** 1 to 1000, default 100 */
+      limit?: string;
+      cursor?: string;
+    };
+    answer: {
+      targets: Array<{
+        vm_id: string;
+        org_id: string;
+        /** pending, sent, succeeded, failed, skipped */
+        state: string;
+        command_id: string | null;
+        message: string | null;
+      }>;
+      next_cursor: string | null;
+    };
+  };
   "GET /api/v1/github-apps": {
     query?: {
       /** 1 to 1000, default 100 */

@@ -7,6 +7,8 @@ export const limits = {
   messageBytesMax: 1024 * 1024,
   /** The data of one event, as JSON. A batch of full events must fit in a message. */
   eventDataBytesMax: 64 * 1024,
+  /** The parameters of one command, as JSON. In gRPC a small number takes six times as much, and strings are there twice. */
+  commandParametersBytesMax: 64 * 1024,
   eventsPerBatchMax: 500,
   labelsMax: 100,
   labelLengthMax: 256,
@@ -29,6 +31,10 @@ export function assertLimits(): void {
     if (!holds) problems.push(relation);
   };
   must(limits.eventDataBytesMax * 4 <= limits.messageBytesMax, "four full events fit in one message");
+  must(
+    limits.commandParametersBytesMax * 8 <= limits.messageBytesMax,
+    "a command fits in one message of every channel",
+  );
   must(limits.outboxEventsMax >= limits.eventsPerBatchMax, "the outbox holds at least one batch");
   must(
     limits.commandJournalMax >= limits.commandsPendingPerVmMax * 2,

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { asObject, readText, type Unknown } from "@mig/protocol";
 import { type Asked, apiVerb, type Option } from "../options.ts";
-import { inPath, pathOf } from "../pages.ts";
-import { ageOf } from "../table.ts";
+import { inPath, pagesOf, pathOf } from "../pages.ts";
+import { ageOf, renderTable } from "../table.ts";
 import { exitCodes, UsageError, type Verb } from "../verb.ts";
 import { countsOf, endOf, follow } from "./fleet-follow.ts";
 import { listVerb, plain, sayJson, tell } from "./list-verb.ts";
@@ -24,6 +24,13 @@ const how: Record<string, Option> = {
 };
 const exits =
   "0 done, 1 refused, not reached, or (with --wait) a VM failed or the order did not come to its end, 2 the command line is wrong";
+
+const targetColumns = [
+  plain("VM", "vm_id"),
+  plain("STATE", "state"),
+  plain("COMMAND", "command_id"),
+  plain("WHY", "message"),
+];
 
 export const fleetVerbs: readonly Verb[] = [
   apiVerb({
@@ -81,11 +88,17 @@ export const fleetVerbs: readonly Verb[] = [
     name: "fleet show",
     words: ["ID"],
     about: "One order: how far it is, and which VMs failed or were skipped.",
-    options: { wait: { help: "show how it goes until it ends" } },
+    options: {
+      wait: { help: "show how it goes until it ends" },
+      targets: { help: "list all its VMs, in the order of their turns" },
+      state: { takes: "STATE", help: "with --targets: pending, sent, succeeded, failed, skipped" },
+    },
     exits,
-    examples: ["migctl fleet show 019a…", "migctl fleet show 019a… --wait"],
+    examples: ["migctl fleet show 019a… --wait", "migctl fleet show 019a… --targets --state failed"],
     run: async (asked) => {
       const id = asked.words[0] ?? "";
+      if (asked.has("targets")) return listTargets(asked, id);
+      if (asked.text("state") !== undefined) throw new UsageError("--state goes with --targets");
       if (asked.has("wait")) return follow(asked, id);
       return tell(
         asked.io,
@@ -109,6 +122,18 @@ export const fleetVerbs: readonly Verb[] = [
     }),
   ),
 ];
+
+/** All of them, page by page. */
+async function listTargets({ api, io, has, text }: Asked, id: string): Promise<number> {
+  if (has("wait")) throw new UsageError("either --targets or --wait");
+  const path = `fleet/commands/${inPath(id)}/targets`;
+  const rows: Unknown[] = [];
+  for await (const page of pagesOf(api, path, "targets", { state: text("state") }, Number.MAX_SAFE_INTEGER))
+    rows.push(...page);
+  if (has("json")) sayJson(io, { targets: rows });
+  else io.out(renderTable(rows, targetColumns, io, "No VM of the order fits."));
+  return exitCodes.done;
+}
 
 /** The key makes one order of it, should the connection break and the order be sent again. */
 async function give(asked: Asked, type: string, parameters: object): Promise<number> {

@@ -17,6 +17,7 @@ export interface CommandOrder {
 }
 
 export function queueCommand({ unit, vm, nowMs, rules }: FlowContext, order: CommandOrder): CommandRow {
+  checkParameters(order.parameters);
   const open = unit.openCommands(vm.vmId);
   if (supersedingTypes.includes(order.type)) {
     for (const older of open.filter((command) => command.type === order.type)) {
@@ -52,6 +53,16 @@ export function queueCommand({ unit, vm, nowMs, rules }: FlowContext, order: Com
     acknowledgedAtMs: null,
     finishedAtMs: null,
   });
+}
+
+/** More would be taken, and then fit in no message: it would hold up the VM's queue until it expires. */
+export function checkParameters(parameters: JsonObject): void {
+  const bytes = Buffer.byteLength(JSON.stringify(parameters));
+  if (bytes > limits.commandParametersBytesMax)
+    throw new MigError(
+      "payload_too_large",
+      `the parameters of a command have at most ${limits.commandParametersBytesMax} bytes as JSON; these have ${bytes}`,
+    );
 }
 
 /** Only a shutdown that will not wait for the job may overtake (reliability-security C3). */

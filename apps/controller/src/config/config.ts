@@ -91,6 +91,7 @@ export interface PaceConfig {
   lostWithJobAfterMs: number;
   commandAckMs: number;
   commandExpiryMs: number;
+  fleetKeptMs: number;
 }
 
 export type Outcome =
@@ -203,6 +204,10 @@ function readPace(values: Values): PaceConfig {
     lostWithJobAfterMs: values.durationMs("lost_with_job_after"),
     commandAckMs: values.durationMs("command_ack_timeout", { minMs: 100 }),
     commandExpiryMs: values.durationMs("command_expiry", { minMs: 1000 }),
+    fleetKeptMs: values.durationMs("fleet_order_retention", {
+      minMs: 60_000,
+      maxMs: 3_650 * 86_400_000,
+    }),
   };
   const must = (holds: boolean, name: SettingName, rule: string): void => {
     if (!holds) values.refuse(name, rule);

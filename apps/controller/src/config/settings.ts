@@ -204,6 +204,11 @@ export const settings = {
     help: "an unacknowledged command is sent again after it",
   },
   command_expiry: { kind: "duration", fallback: "1h", help: "an undelivered command is dropped after it" },
+  fleet_order_retention: {
+    kind: "duration",
+    fallback: "90d",
+    help: "a fleet order that has ended is forgotten after it, with the list of its VMs",
+  },
   shutdown_grace: {
     kind: "duration",
     fallback: "10s",

@@ -12,6 +12,9 @@ export interface Effective extends Written {
   name: SettingName;
 }
 
+/** Timers hold 2^31 ms; anything near it is a typing error. */
+const timerMsMax = 2 ** 31 - 1;
+
 /** Reads one setting after the other and collects what is wrong with them, so that all of it is told at once. */
 export class Values {
   readonly problems: Problem[];
@@ -46,7 +49,7 @@ export class Values {
 
   durationMs(
     name: SettingName,
-    { otherwise, minMs = 1 }: { otherwise?: number; minMs?: number } = {},
+    { otherwise, minMs = 1, maxMs = timerMsMax }: { otherwise?: number; minMs?: number; maxMs?: number } = {},
   ): number {
     const text = this.text(name, otherwise === undefined ? undefined : formatDurationMs(otherwise)) ?? "";
     const ms = parseDurationMs(text);
@@ -56,8 +59,7 @@ export class Values {
         /^\d+$/.test(text) ? `needs a unit; write ${text}s` : "must be a duration, as in 15s or 2m",
       );
     else if (ms < minMs) this.refuse(name, `must be at least ${formatDurationMs(minMs)}`);
-    // Timers hold 2^31 ms; anything near it is a typing error.
-    else if (ms > 2 ** 31 - 1) this.refuse(name, "must be at most 24d");
+    else if (ms > maxMs) this.refuse(name, `must be at most ${Math.floor(maxMs / 86_400_000)}d`);
     else return ms;
     return Number.NaN;
   }

@@ -3,6 +3,7 @@ import { MigError } from "@mig/lifecycle";
 import type { JsonObject } from "@mig/protocol";
 import { sql } from "kysely";
 import { recordAct } from "../audit/audit.ts";
+import { checkParameters } from "../commands/queue.ts";
 import type { Origin } from "../operator/cancel-command.ts";
 import { type OnceKey, once } from "../operator/idempotency.ts";
 import type { Tx } from "../store/open-store.ts";
@@ -21,6 +22,7 @@ export async function createOrder(
   scope: { readonly orgIds: readonly string[] | undefined; readonly origin: Origin; readonly once?: OnceKey },
 ): Promise<FleetView> {
   refuseEmpty(order.selector);
+  checkParameters(order.parameters);
   return store.transact(async (tx) => {
     const work = async (): Promise<JsonObject> => {
       const id = uuid7();

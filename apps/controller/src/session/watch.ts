@@ -4,6 +4,7 @@ import { sql } from "kysely";
 import { expireCommands, resultWithinMs } from "../commands/expire.ts";
 import { contextOf } from "../context.ts";
 import { sweepOrders } from "../fleet/sweep-orders.ts";
+import { tidyOrders } from "../fleet/tidy-orders.ts";
 import { writeOff } from "../shutdown/close-vm.ts";
 import { withUnit } from "../store/unit.ts";
 import type { Beats } from "./beats.ts";
@@ -25,6 +26,7 @@ export async function watch(parts: Parts, beats: Beats, sessions: Sessions): Pro
   const { pace, log, signal } = parts;
   let judgeFromMs = performance.now() + pace.graceMs;
   let lastTickMs = performance.now();
+  let tidyAtMs = 0;
   const brake: Brake = { on: false, allowance: 0 };
   while (!signal.aborted) {
     await pause(pace.sweepMs, signal);
@@ -42,6 +44,10 @@ export async function watch(parts: Parts, beats: Beats, sessions: Sessions): Pro
       await beats.flush();
       await sweepCommands(parts);
       await sweepOrders(parts);
+      if (nowMs >= tidyAtMs && parts.rules.fleetKeptMs !== undefined) {
+        tidyAtMs = nowMs + tidyEveryMs;
+        await tidyOrders(parts.store, parts.rules.fleetKeptMs);
+      }
       sessions.dropIdlePolls();
       beats.forgetSilent(pace.silence.lostAfterMs);
       if (nowMs >= judgeFromMs) await sweepSilence(parts, beats, brake, pace.sweepMs + Math.max(0, lateMs));
@@ -53,6 +59,8 @@ export async function watch(parts: Parts, beats: Beats, sessions: Sessions): Pro
 }
 
 const vmsPerSweep = 500;
+/** What is kept for days need not be looked at in every sweep. */
+const tidyEveryMs = 60_000;
 
 async function sweepCommands(parts: Parts): Promise<void> {
   const { store, rules, log } = parts;

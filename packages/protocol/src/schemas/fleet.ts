@@ -73,4 +73,21 @@ export const FleetQuery = Type.Object({
   limit: Type.Optional(Type.String({ pattern: "^[1-9]\\d{0,3}$", description: "1 to 1000, default 100" })),
   cursor: Type.Optional(Type.String({ pattern: "^[0-9a-f-]{36}$" })),
 });
+export const FleetTargets = Type.Object({
+  targets: Type.Array(
+    Type.Object({
+      vm_id: Type.String(),
+      org_id: Type.String(),
+      state: Type.String({ description: "pending, sent, succeeded, failed, skipped" }),
+      command_id: TextOrNull,
+      message: TextOrNull,
+    }),
+  ),
+  next_cursor: TextOrNull,
+});
+export const FleetTargetsQuery = Type.Object({
+  state: Type.Optional(Kind),
+  limit: Type.Optional(Type.String({ pattern: "^[1-9]\\d{0,3}$", description: "1 to 1000, default 100" })),
+  cursor: Type.Optional(Type.String({ pattern: "^\\d{1,9}$" })),
+});
 export const FleetPath = Type.Object({ id: Id });

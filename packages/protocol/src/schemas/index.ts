@@ -35,7 +35,15 @@ export {
   ReleaseAnswer,
   StreamQuery,
 } from "./agent.ts";
-export { FleetBody, FleetList, FleetPath, FleetQuery, FleetView } from "./fleet.ts";
+export {
+  FleetBody,
+  FleetList,
+  FleetPath,
+  FleetQuery,
+  FleetTargets,
+  FleetTargetsQuery,
+  FleetView,
+} from "./fleet.ts";
 export {
   CommandIdPath,
   CommandList,

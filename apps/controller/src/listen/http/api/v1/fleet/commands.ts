@@ -5,6 +5,8 @@ import {
   FleetList,
   FleetPath,
   FleetQuery,
+  FleetTargets,
+  FleetTargetsQuery,
   FleetView,
   type Static,
 } from "@mig/protocol/schemas";
@@ -13,6 +15,7 @@ import { createOrder } from "../../../../../fleet/create-order.ts";
 import { findOrder, listOrders } from "../../../../../fleet/rows.ts";
 import { steerOrder, steps } from "../../../../../fleet/steer-order.ts";
 import { advance } from "../../../../../fleet/sweep-orders.ts";
+import { listTargets } from "../../../../../fleet/targets.ts";
 import type { NewFleetOrder, Selector } from "../../../../../fleet/words.ts";
 import { fingerprintOf } from "../../../../../operator/idempotency.ts";
 import { actorOf, ask, callerOf, demand, orgsOf, originOf, type Who } from "../../../../auth.ts";
@@ -20,7 +23,7 @@ import type { HttpParts } from "../../../http-app.ts";
 import { readOnceKey } from "../../../read-query.ts";
 import { readExpiryMs } from "../../../render.ts";
 import type { Routes } from "../../../routes.ts";
-import { renderFleet } from "./render.ts";
+import { renderFleet, renderTarget } from "./render.ts";
 
 const pageDefault = 100;
 const maxParallelDefault = 10;
@@ -96,6 +99,34 @@ export function fleetCommands(routes: Routes, { desk: { fleet }, gate, log }: Ht
     "/api/v1/fleet/commands/:id",
     { schema: one, onRequest: ask(gate, "fleet.read") },
     async (request) => renderFleet(await findFor(callerOf(request), request.params.id, "fleet.read")),
+  );
+
+  routes.get(
+    "/api/v1/fleet/commands/:id/targets",
+    {
+      schema: {
+        tags,
+        params: FleetPath,
+        querystring: FleetTargetsQuery,
+        response: { 200: FleetTargets, "4xx": ErrorAnswer },
+      },
+      onRequest: ask(gate, "fleet.read"),
+    },
+    async (request) => {
+      const { query } = request;
+      const { id } = await findFor(callerOf(request), request.params.id, "fleet.read");
+      const limit = Math.min(1_000, Number(query.limit ?? pageDefault));
+      const rows = await listTargets(store, id, {
+        limit: limit + 1,
+        ...maybe("state", query.state),
+        ...maybe("after", query.cursor === undefined ? undefined : Number(query.cursor)),
+      });
+      const shown = rows.slice(0, limit);
+      return {
+        targets: shown.map(renderTarget),
+        next_cursor: rows.length > limit ? String(shown.at(-1)?.position ?? 0) : null,
+      };
+    },
   );
 
   for (const step of steps)

@@ -1,4 +1,5 @@
 import type { FleetView, Problem } from "../../../../../fleet/rows.ts";
+import type { Target } from "../../../../../fleet/targets.ts";
 import { timeOrNull } from "../../../render.ts";
 
 /** A fleet order with the wire's names. */
@@ -27,4 +28,14 @@ export function renderFleet(view: FleetView & { problems?: readonly Problem[] })
           })),
         }),
   };
+}
+
+export function renderTarget({ vmId, orgId, state, commandId, message }: Target): {
+  vm_id: string;
+  org_id: string;
+  state: string;
+  command_id: string | null;
+  message: string | null;
+} {
+  return { vm_id: vmId, org_id: orgId, state, command_id: commandId, message };
 }
