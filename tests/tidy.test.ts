@@ -33,7 +33,7 @@ const order: Record<string, readonly (readonly string[])[]> = {
     ["main"],
     ["controller"],
     ["listen"],
-    ["session"],
+    ["session", "feed"],
     ["life"],
     ["join", "boot", "runner", "jobs", "heartbeat", "shutdown", "fleet"],
     ["identity", "operator"],

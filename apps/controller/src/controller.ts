@@ -3,6 +3,8 @@ import { assertLimits, maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { Config } from "./config/config.ts";
 import { openGithub } from "./controller/open-github.ts";
 import { type IdentityTimes, openIdentity } from "./controller/open-identity.ts";
+import { Feed } from "./feed/feed.ts";
+import { keepForgetting } from "./feed/forget.ts";
 import type { Access } from "./listen/access.ts";
 import type { HttpDesk } from "./listen/http/http-app.ts";
 import { type Listeners, startListeners } from "./listen/listeners.ts";
@@ -74,6 +76,8 @@ export async function runController(
     signal: end.signal,
     poolOf: github.directory.poolOf,
   });
+  const keep = { ms: config.feed.keepMs, rows: config.feed.keepRows };
+  const forgetting = keepForgetting(store, keep, log, end.signal);
   let listeners: Listeners | undefined;
   try {
     const inventory = github.desk === undefined ? undefined : createRunnerInventory(store);
@@ -85,6 +89,9 @@ export async function runController(
       ...(identity === undefined
         ? {}
         : { fleet: { store, registry, rules, log, poolOf: github.directory.poolOf } }),
+      ...(identity === undefined
+        ? {}
+        : { feed: { feed: new Feed({ store, log, signal }), limits: config.feed } }),
     };
     let stopping = false;
     const health = { isReady: () => !stopping, isStoreReachable: () => store.isReachable() };
@@ -100,7 +107,7 @@ export async function runController(
   } finally {
     await listeners?.close(config.shutdownGraceMs);
     end.abort();
-    await opened[Symbol.asyncDispose]();
+    await Promise.all([opened[Symbol.asyncDispose](), forgetting]);
     await identity?.close();
     await github.close();
   }
