@@ -93,7 +93,7 @@ export class Watcher {
   told(kind: "vm" | "event"): Record<string, number[]> {
     const byVm: Record<string, number[]> = {};
     for (const item of this.items) {
-      if (item.kind !== kind || item.kind === "fleet") continue;
+      if (item.kind === "fleet" || item.kind !== kind) continue;
       const number = item.kind === "event" ? item.event.seq : item.body["life"];
       byVm[item.vmId] = [...(byVm[item.vmId] ?? []), Number(number)];
     }

@@ -97,7 +97,9 @@ export async function openFeedStream(
         const { who, untilMs } = await gate.identify(request.headers.authorization);
         demand(who, "feed.read", { orgId: orgsOf(who)?.[0] ?? "" });
         if (JSON.stringify(orgsOf(who)) !== orgs) throw new MigError("forbidden", "other organizations now");
-        if (untilMs !== undefined) restMs = Math.min(restMs, Math.max(0, untilMs - Date.now()));
+        const leftMs = untilMs === undefined ? restMs : untilMs - Date.now();
+        if (leftMs <= 0) return end("token_expired");
+        restMs = Math.min(restMs, leftMs);
       } catch (thrown) {
         const { code } = toMigError(thrown);
         // Any other failure is ours and passes.
