@@ -76,6 +76,7 @@ export async function runController(
     signal: end.signal,
     poolOf: github.directory.poolOf,
   });
+  const feed = new Feed({ store, log, signal: end.signal });
   const keep = { ms: config.feed.keepMs, rows: config.feed.keepRows };
   const forgetting = keepForgetting(store, keep, log, end.signal);
   let listeners: Listeners | undefined;
@@ -89,9 +90,7 @@ export async function runController(
       ...(identity === undefined
         ? {}
         : { fleet: { store, registry, rules, log, poolOf: github.directory.poolOf } }),
-      ...(identity === undefined
-        ? {}
-        : { feed: { feed: new Feed({ store, log, signal }), limits: config.feed } }),
+      ...(identity === undefined ? {} : { feed: { feed, limits: config.feed } }),
     };
     let stopping = false;
     const health = { isReady: () => !stopping, isStoreReachable: () => store.isReachable() };
@@ -107,7 +106,7 @@ export async function runController(
   } finally {
     await listeners?.close(config.shutdownGraceMs);
     end.abort();
-    await Promise.all([opened[Symbol.asyncDispose](), forgetting]);
+    await Promise.all([opened[Symbol.asyncDispose](), forgetting, feed.close()]);
     await identity?.close();
     await github.close();
   }

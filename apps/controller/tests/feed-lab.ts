@@ -1,7 +1,7 @@
 import { silentLog, uuid7 } from "@mig/kit";
 import { sql } from "kysely";
-import { Feed, type FollowEnd } from "../src/feed/feed.ts";
-import type { Gap, Sink } from "../src/feed/follower.ts";
+import { Feed } from "../src/feed/feed.ts";
+import type { FollowEnd, Gap, Sink } from "../src/feed/follower.ts";
 import { type FeedItem, feedKinds, type Wanted } from "../src/feed/item.ts";
 import type { Place } from "../src/feed/place.ts";
 import type { Store, Tx } from "../src/store/open-store.ts";

@@ -3,9 +3,9 @@ import { MigError } from "@mig/lifecycle";
 import type { Store } from "../store/open-store.ts";
 import { askedBy, covers } from "./asked.ts";
 import { FirstPlace } from "./first-place.ts";
-import { Follower, type Gap, type Sink } from "./follower.ts";
+import { type Follow, type FollowEnd, Follower, type Following, type Gap, type Sink } from "./follower.ts";
 import { type Horizon, moveHorizon, noHorizon } from "./horizon.ts";
-import { isWanted, type Wanted } from "./item.ts";
+import { isWanted } from "./item.ts";
 import { after, isBefore, judgePlace, type Place } from "./place.ts";
 import { lookAround, type Page, readExtent, readPage } from "./rows.ts";
 
@@ -16,26 +16,6 @@ export interface FeedSettings {
   readonly signal: AbortSignal;
   /** How often the table is looked at while somebody follows. */
   readonly lookMs?: number;
-}
-
-export interface Follow {
-  /** Undefined: from now on. */
-  readonly from: Place | undefined;
-  readonly wanted: Wanted;
-  readonly signal: AbortSignal;
-}
-
-export interface Following {
-  /** Rejects only before `sink.begin`: with `storage_unavailable`, `overloaded` or `shutting_down`. */
-  readonly ended: Promise<FollowEnd>;
-  /** All that is wanted before it has been sent; undefined while it catches up. */
-  livePlace(): Place | undefined;
-}
-
-/** `next`: where the follower goes on another time. */
-export interface FollowEnd {
-  readonly reason: "over" | "slow";
-  readonly next: Place;
 }
 
 const lookMsDefault = 200;
@@ -64,6 +44,12 @@ export class Feed {
   constructor(settings: FeedSettings) {
     this.#settings = { lookMs: lookMsDefault, ...settings };
     settings.signal.addEventListener("abort", () => this.#wakeUp(), { once: true });
+  }
+
+  /** Resolves when nothing is read any more; call after `signal` has aborted. */
+  async close(): Promise<void> {
+    while (this.#reading !== undefined) await this.#reading;
+    await this.#lastTurn;
   }
 
   get size(): number {
@@ -178,7 +164,8 @@ export class Feed {
         isWell = true;
         if (this.#horizon.noted !== undefined) restMs = soonMs;
       } catch (error) {
-        if (isWell) log.warn({ error }, "the feed cannot be read; it goes on where it was");
+        if (isWell && !signal.aborted)
+          log.warn({ error }, "the feed cannot be read; it goes on where it was");
         isWell = false;
         restMs = troubleMs;
         this.#firstPlace.failed(error);

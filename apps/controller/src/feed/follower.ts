@@ -16,6 +16,26 @@ export interface Sink {
   taken(): Promise<boolean>;
 }
 
+export interface Follow {
+  /** Undefined: from now on. */
+  readonly from: Place | undefined;
+  readonly wanted: Wanted;
+  readonly signal: AbortSignal;
+}
+
+export interface Following {
+  /** Rejects only before `sink.begin`: with `storage_unavailable`, `overloaded` or `shutting_down`. */
+  readonly ended: Promise<FollowEnd>;
+  /** All that is wanted before it has been sent; undefined while it catches up. */
+  livePlace(): Place | undefined;
+}
+
+/** `next`: where the follower goes on another time. */
+export interface FollowEnd {
+  readonly reason: "over" | "slow";
+  readonly next: Place;
+}
+
 /**
  * One who follows. `next` is where it goes on. While it is live the reader's pages are sent to it as they come; one that
  * does not take them fast enough reads pages of its own again, at its own speed.

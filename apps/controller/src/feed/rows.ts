@@ -61,13 +61,17 @@ export async function readPage(
       from feed where id >= ${from.row} and id <= ${upTo} order by id limit ${rowsAtOnce}`.execute(tx);
     const taken = takeUpTo(rows, itemsAtOnce);
     const told = await readEvents(tx, from, taken, events);
+    // Two rows of one order would say the same: the later one does.
+    const newest = new Map(taken.map(({ orderId, id }) => [orderId, id]));
     const orders = await readOrders(tx, taken);
     // Read last: what has been removed before this was there, or is missed here, too.
     if ((await readExtent(tx)).gone >= from.row) return "forgotten";
     const last = taken.at(-1);
     const isAll = taken.length === rows.length && rows.length < rowsAtOnce;
     return {
-      items: taken.flatMap((row) => itemsOf(row, told, orders)),
+      items: taken
+        .filter(({ orderId, id }) => orderId === null || newest.get(orderId) === id)
+        .flatMap((row) => itemsOf(row, told, orders)),
       next: isAll || last === undefined ? after(upTo) : after(last.id),
     };
   });
