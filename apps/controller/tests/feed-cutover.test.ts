@@ -129,47 +129,51 @@ describeOnEngines("the feed", (engine) => {
     }
   });
 
-  test("events are looked up for whoever wants them, and for whoever comes while that is under way", async () => {
+  test("who comes while rows are read for others gets the events that were not looked up for them", async () => {
     const vmIds = ["vm-x", "vm-y"];
     await addVms(
       first(),
       vmIds.map((vmId) => vmRow(vmId)),
     );
-    const feed = openFeed(first(), end);
+    let isHeld = false;
+    let release: () => void = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const holding: Store = {
+      ...first(),
+      // The first page with something in it is read, and not told of yet.
+      transact: async (work) => {
+        const result = await first().transact(work);
+        const isPage = typeof result === "object" && result !== null && "items" in result;
+        if (isPage && Array.isArray(result.items) && result.items.length > 0 && !isHeld) {
+          isHeld = true;
+          await held;
+        }
+        return result;
+      },
+    };
+    const feed = openFeed(holding, end);
     const changes = new Watcher();
     await changes.open(feed, { kinds: new Set(["vm"]) });
+    await first().transact(async (tx) => {
+      await nextLife(tx, "vm-x");
+      await addEvents(
+        tx,
+        vmIds.flatMap((vmId) => [eventRow(vmId, 1), eventRow(vmId, 2)]),
+      );
+    });
+    await waitFor("the page", () => isHeld);
     const watchers = vmIds.map((vmId) => ({ vmId, watcher: new Watcher() }));
     for (const { vmId, watcher } of watchers) await watcher.open(feed, { kinds: new Set(["event"]), vmId });
-    let isWriting = true;
-    const writing = (async () => {
-      for (let i = 0; i < 60; i += 1)
-        await first().transact(async (tx) => {
-          await nextLife(tx, "vm-x");
-          await addEvents(
-            tx,
-            vmIds.flatMap((vmId) => [eventRow(vmId, 2 * i + 1), eventRow(vmId, 2 * i + 2)]),
-          );
-        });
-    })().finally(() => {
-      isWriting = false;
-    });
-    const roaming = watchers.map(async ({ vmId, watcher }) => {
-      while (isWriting) {
-        await pause(Math.random() * 8);
-        await watcher.close();
-        await pause(Math.random() * 8);
-        await watcher.open(feed, { kinds: new Set(["event"]), vmId });
-      }
-    });
-    await Promise.all([writing, ...roaming]);
+    release();
     for (const { vmId, watcher } of watchers) {
-      await waitFor("all of it", () => watcher.items.length >= 120).catch(() => {});
+      await waitFor("the events", () => watcher.items.length >= 2).catch(() => {});
       await watcher.close();
-      expect(watcher.told("event")).toEqual({ [vmId]: upTo(120) });
+      expect(watcher.told("event")).toEqual({ [vmId]: [1, 2] });
     }
-    await waitFor("the changes", () => changes.items.length >= 60);
+    expect(changes.told("vm")).toEqual({ "vm-x": [1] });
     await changes.close();
-    expect(changes.told("vm")).toEqual({ "vm-x": upTo(60) });
   });
 
   test("one who takes nothing ends with the place to go on from, and misses nothing after it", async () => {
