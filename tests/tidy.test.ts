@@ -24,7 +24,7 @@ const mayImport: Record<string, readonly string[]> = {
   "packages/api-client": [],
   "apps/controller": ["protocol", "lifecycle", "kit"],
   "apps/miglet": ["protocol", "lifecycle", "kit"],
-  "apps/cli": ["protocol", "lifecycle", "kit", "sandbox"],
+  "apps/cli": ["protocol", "lifecycle", "kit", "sandbox", "api-client"],
 };
 
 /** Inside an app a folder (or file) imports only what stands to its right; those in one bracket do not meet. */
@@ -33,7 +33,7 @@ const order: Record<string, readonly (readonly string[])[]> = {
     ["main"],
     ["controller"],
     ["listen"],
-    ["session"],
+    ["session", "feed"],
     ["life"],
     ["join", "boot", "runner", "jobs", "heartbeat", "shutdown", "fleet"],
     ["identity", "operator"],

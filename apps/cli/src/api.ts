@@ -16,6 +16,9 @@ export class ApiError extends Error {
 }
 
 export interface Api {
+  /** For what is no call: a stream. */
+  readonly url: string;
+  readonly token: TokenSource;
   call(method: string, path: string, body?: object, headers?: Record<string, string>): Promise<Unknown>;
 }
 
@@ -38,6 +41,8 @@ export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings)
     throw new UsageError("--url must not hold credentials; use migctl login");
   const root = base.href.replace(/\/+$/, "");
   return {
+    url: root,
+    token,
     async call(method, path, body, headers = {}) {
       const bearer = await token();
       let answer: Response;

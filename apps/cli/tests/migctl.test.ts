@@ -96,7 +96,7 @@ describe("verbs", () => {
     expect((await json("vm", "ls", "--limit", "1")).vms).toHaveLength(1);
     expect(await json("vm", "show", "vm-1")).toMatchObject({ vm_id: "vm-1" });
     expect((await json("vm", "events", "vm-1")).events).toEqual([]);
-    expect((await run(["vm", "watch", "--once"])).out).toMatch(/^\d\d:\d\d:\d\d .*vm-1 /m);
+    expect((await run(["vm", "watch", "vm-1", "--once"])).out).toMatch(/^\d\d:\d\d:\d\d vm-1 /m);
     expect((await json("pool", "ls")).pools).toHaveLength(2);
     expect(await json("pool", "show", "pool-a")).toMatchObject({ org_id: "acme" });
     expect((await json("org", "ls")).orgs).toHaveLength(2);

@@ -3,6 +3,8 @@ import { assertLimits, maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { Config } from "./config/config.ts";
 import { openGithub } from "./controller/open-github.ts";
 import { type IdentityTimes, openIdentity } from "./controller/open-identity.ts";
+import { Feed } from "./feed/feed.ts";
+import { keepForgetting } from "./feed/forget.ts";
 import type { Access } from "./listen/access.ts";
 import type { HttpDesk } from "./listen/http/http-app.ts";
 import { type Listeners, startListeners } from "./listen/listeners.ts";
@@ -76,6 +78,9 @@ export async function runController(
     signal: end.signal,
     poolOf: github.directory.poolOf,
   });
+  const feed = new Feed({ store, log, signal: end.signal });
+  const keep = { ms: config.feed.keepMs, rows: config.feed.keepRows };
+  const forgetting = keepForgetting(store, keep, log, end.signal);
   let listeners: Listeners | undefined;
   try {
     const inventory = github.desk === undefined ? undefined : createRunnerInventory(store);
@@ -87,6 +92,7 @@ export async function runController(
       ...(identity === undefined
         ? {}
         : { fleet: { store, registry, rules, log, poolOf: github.directory.poolOf } }),
+      ...(identity === undefined ? {} : { feed: { feed, limits: config.feed } }),
     };
     let stopping = false;
     const health = { isReady: () => !stopping, isStoreReachable: () => store.isReachable() };
@@ -102,7 +108,7 @@ export async function runController(
   } finally {
     await listeners?.close(config.shutdownGraceMs);
     end.abort();
-    await opened[Symbol.asyncDispose]();
+    await Promise.all([opened[Symbol.asyncDispose](), forgetting, feed.close()]);
     await identity?.close();
     await github.close();
   }

@@ -19,6 +19,7 @@ export interface DialledSse extends AsyncDisposable {
   next(event: string): Promise<SseEvent>;
   /** Stops reading. */
   pause(): void;
+  resume(): void;
 }
 
 /** GET of an event stream with nothing of an agent in it. */
@@ -64,6 +65,7 @@ export function dialSse(url: string, headers: Record<string, string> = {}, ca?: 
           return events()[at - 1] ?? { event: "", id: undefined, data: undefined };
         },
         pause: () => void message.pause(),
+        resume: () => void message.resume(),
         async [Symbol.asyncDispose]() {
           call.destroy();
           message.resume();

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { OidcRoleRow } from "../src/config/oidc.ts";
 import { chooseRole, OidcOperators } from "../src/identity/oidc.ts";
+import { dialSse } from "./dial-sse.ts";
 import { type IdentityLab, openIdentityLab } from "./identity-lab.ts";
 import type { Reply } from "./open-test-listeners.ts";
 
@@ -105,6 +106,16 @@ describe("a controller with a provider", () => {
     const atS = Math.floor(Date.now() / 1000);
     const late = issuer.token({ ...good, exp: atS - 20, nbf: atS + 40 });
     expect((await as(late)).status).toBe(200);
+  });
+
+  test("a live feed ends with its token, and tells where to go on with the next", async () => {
+    const exp = Math.floor(Date.now() / 1000) + 2;
+    const headers = { authorization: `Bearer ${issuer.token({ ...good, exp })}` };
+    await using stream = await dialSse(`${lab.url}/api/v1/feed`, headers);
+    const { id } = await stream.next("hello");
+    expect((await stream.next("go_away")).data).toMatchObject({ reason: "token_expired", cursor: id });
+    await stream.ended;
+    expect(Date.now()).toBeGreaterThanOrEqual(exp * 1000 - 50);
   });
 
   test("takes no signature but one of the provider's keys by an algorithm of the list", async () => {

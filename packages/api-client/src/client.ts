@@ -21,7 +21,7 @@ export interface ApiClientSettings {
 
 export type ApiAnswer<Name extends keyof Operations> = Operations[Name]["answer"];
 
-type Parts<Name extends keyof Operations> = Omit<Operations[Name], "answer">;
+type Parts<Name extends keyof Operations> = Omit<Operations[Name], "answer" | "item">;
 /** Only what a call has, and nothing where it has nothing. */
 type Input<Name extends keyof Operations> =
   Record<never, never> extends Parts<Name> ? [input?: Parts<Name> & More] : [input: Parts<Name> & More];
@@ -108,7 +108,7 @@ function fill(template: string, { path = {}, query = {} }: LooseInput): string {
   return search === "" ? filled : `${filled}?${search}`;
 }
 
-function toError(status: number, content: unknown): ApiError {
+export function toError(status: number, content: unknown): ApiError {
   const { error } = (typeof content === "object" && content !== null ? content : {}) as {
     error?: { code?: string; message?: string; request_id?: string; retry_after_ms?: number };
   };
@@ -120,7 +120,7 @@ function toError(status: number, content: unknown): ApiError {
   });
 }
 
-function parse(text: string): unknown {
+export function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

@@ -216,6 +216,111 @@ export interface Operations {
       next_cursor: string | null;
     };
   };
+  "GET /api/v1/feed": {
+    query?: {
+      /** letters, digits, '.', '_', '-' */
+      vm_id?: string;
+      /** letters, digits, '.', '_', '-' */
+      pool_id?: string;
+      /** letters, digits, '.', '_', '-' */
+      org_id?: string;
+      /** of vm, command, event, fleet; default all: vm,command,event,fleet */
+      types?: string;
+      /** a cursor that a feed gave out; Last-Event-ID wins; without one, what comes from now on */
+      after?: string;
+    };
+    item: {
+      type: "vm";
+      /** RFC 3339 */
+      at: string;
+      vm_id: string;
+      pool_id: string;
+      org_id: string;
+      vm: {
+        state: string;
+        reachability: string;
+        runner_state: string;
+        miglet_state: string | null;
+        runner_name: string | null;
+        incarnation: string;
+        life: number;
+        is_drained: boolean;
+        before: {
+          state: string;
+          reachability: string;
+          runner_state: string;
+          life: number;
+        } | null;
+      };
+    } | {
+      type: "command";
+      /** RFC 3339 */
+      at: string;
+      vm_id: string;
+      pool_id: string;
+      org_id: string;
+      command: {
+        id: string;
+        type: string;
+        state: string;
+        attempt: number;
+        created_by: string;
+        message: string | null;
+      };
+    } | {
+      type: "event";
+      /** RFC 3339 */
+      at: string;
+      vm_id: string;
+      pool_id: string;
+      org_id: string;
+      event: {
+        event_id: string;
+        type: string;
+        incarnation: string;
+        seq: number | null;
+        /** RFC 3339 */
+        occurred_at: string;
+        payload: Record<string, unknown>;
+        refused: string | null;
+      };
+    } | {
+      type: "fleet";
+      /** RFC 3339 */
+      at: string;
+      fleet: {
+        id: string;
+        type: string;
+        parameters: Record<string, unknown>;
+        selector: Record<string, unknown>;
+        max_parallel: number;
+        pause_after_failures: number;
+        /** running, paused, done, cancelled */
+        state: string;
+        message: string | null;
+        progress: {
+          total: number;
+          pending: number;
+          sent: number;
+          succeeded: number;
+          failed: number;
+          skipped: number;
+        };
+        created_by: string;
+        /** RFC 3339 */
+        created_at: string;
+        finished_at: string | null;
+        /** the first 100 VMs that failed or were skipped; only when one order is asked for */
+        problems?: Array<{
+          vm_id: string;
+          state: string;
+          command_id: string | null;
+          message: string | null;
+        }>;
+      };
+    };
+    answer: undefined;
+  };
   "GET /api/v1/fleet/commands": {
     query?: {
       state?: string;

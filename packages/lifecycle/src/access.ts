@@ -45,6 +45,8 @@ export const accessTable = {
   /** Orders for many VMs at once: what they are, and giving, holding and ending them. */
   "fleet.read": whoReads,
   "fleet.command": whoOperates,
+  /** The live feed: what changes, as it does. */
+  "feed.read": whoReads,
   "runner.read": whoReads,
   "org.read": whoReads,
   "org.write": whoOwnsAll,

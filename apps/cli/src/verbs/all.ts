@@ -5,6 +5,7 @@ import { auditVerbs } from "./audit.ts";
 import { commandVerbs } from "./command.ts";
 import { completionVerb } from "./completion.ts";
 import { directoryVerbs } from "./directory.ts";
+import { feedVerb } from "./feed.ts";
 import { fleetVerbs } from "./fleet.ts";
 import { keyVerbs } from "./keys.ts";
 import { loginVerb } from "./login.ts";
@@ -15,6 +16,7 @@ export const verbs: readonly Verb[] = [
   loginVerb,
   ...vmVerbs,
   topVerb,
+  feedVerb,
   ...commandVerbs,
   ...fleetVerbs,
   ...directoryVerbs,

@@ -1,19 +1,16 @@
-import { pause } from "@mig/kit";
-import { readText } from "@mig/protocol";
-import { jsonText } from "../json-text.ts";
-import { type Asked, apiVerb } from "../options.ts";
-import { inPath, pagesOf, pathOf } from "../pages.ts";
+import { apiVerb } from "../options.ts";
+import { inPath, pathOf } from "../pages.ts";
 import { ageOf } from "../table.ts";
-import { exitCodes, UsageError, type Verb } from "../verb.ts";
+import { exitCodes, type Verb } from "../verb.ts";
 import { listVerb, plain, tell } from "./list-verb.ts";
 import { vmOrderVerbs } from "./vm-orders.ts";
+import { vmWatchVerb } from "./vm-watch.ts";
 
 const filters = {
   org: { as: "org_id", takes: "ID", help: "only of this organization" },
   pool: { as: "pool_id", takes: "ID", help: "only of this pool" },
   state: { as: "state", takes: "STATE", help: "only in this state" },
 };
-const watchMs = 2_000;
 
 export const vmVerbs: readonly Verb[] = [
   listVerb({
@@ -77,37 +74,5 @@ export const vmVerbs: readonly Verb[] = [
       return exitCodes.done;
     },
   }),
-  apiVerb({
-    name: "vm watch",
-    about: "A line for each change of a VM, until Ctrl-C.",
-    options: {
-      ...Object.fromEntries(
-        Object.entries(filters).map(([name, { takes, help }]) => [name, { takes, help }]),
-      ),
-      once: { help: "what is now, and end" },
-    },
-    examples: ["migctl vm watch", "migctl vm watch --pool linux --json"],
-    run: watch,
-  }),
+  vmWatchVerb,
 ];
-
-async function watch({ api, io, text, has }: Asked): Promise<number> {
-  const known = new Map<string, string>();
-  const query = Object.fromEntries(Object.entries(filters).map(([name, { as }]) => [as, text(name)]));
-  if (text("limit") !== undefined) throw new UsageError("vm watch has no --limit");
-  while (!io.signal.aborted) {
-    for await (const page of pagesOf(api, "vms", "vms", query, Number.POSITIVE_INFINITY))
-      for (const vm of page) {
-        const id = readText(vm, "vm_id") ?? "?";
-        const now = `${vm["state"]} ${vm["reachability"]} ${vm["runner_state"]}`;
-        if (known.get(id) === now) continue;
-        known.set(id, now);
-        io.out(
-          has("json") ? `${jsonText(vm)}\n` : `${new Date().toISOString().slice(11, 19)} ${id} ${now}\n`,
-        );
-      }
-    if (has("once")) break;
-    await pause(watchMs, io.signal).catch(() => {});
-  }
-  return exitCodes.done;
-}

@@ -64,6 +64,7 @@ export interface Config {
   connectionTimeoutMs: number;
   connectionsMax: number;
   limits: LimitsConfig;
+  feed: FeedConfig;
   join: JoinConfig;
   /** Undefined: operators have API keys only. */
   oidc: OidcConfig | undefined;
@@ -82,6 +83,13 @@ export interface LimitsConfig {
   unknown: number;
   /** Refuse what can wait when this replica cannot keep up. */
   shedLoad: boolean;
+}
+
+export interface FeedConfig {
+  keepMs: number;
+  keepRows: number;
+  streams: number;
+  streamsPerCaller: number;
 }
 
 export interface PaceConfig {
@@ -138,6 +146,12 @@ export function buildConfig(invocation: Invocation): Outcome {
       org: values.count("limits.org_per_second") ?? 1,
       operator: values.count("limits.operator_per_second") ?? 1,
       unknown: values.count("limits.unknown_per_second") ?? 1,
+    },
+    feed: {
+      keepMs: values.durationMs("feed.keep", { minMs: 1_000 }),
+      keepRows: values.count("feed.keep_rows") ?? 1,
+      streams: values.count("feed.streams") ?? 1,
+      streamsPerCaller: values.count("feed.streams_per_caller") ?? 1,
     },
     log: {
       level: values.choice("log_level", logLevels) ?? "info",

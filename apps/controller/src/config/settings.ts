@@ -250,6 +250,18 @@ export const settings = {
     fallback: "true",
     help: "a replica that cannot keep up refuses what can wait: lists first, then events and heartbeats, then joins",
   },
+  "feed.keep": {
+    kind: "duration",
+    fallback: "1h",
+    help: "whoever watches the live feed may have been away for so long without missing anything",
+  },
+  "feed.keep_rows": {
+    kind: "count",
+    fallback: "1000000",
+    help: "and at most for about so many changes; the events of one commit are one",
+  },
+  "feed.streams": { kind: "count", fallback: "200", help: "live feeds on one replica" },
+  "feed.streams_per_caller": { kind: "count", fallback: "20", help: "live feeds with one API key" },
   connections_max: { kind: "count", fallback: "20000", help: "connections on each port" },
   log_level: {
     kind: "choice",

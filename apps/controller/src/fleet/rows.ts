@@ -55,6 +55,15 @@ export async function readView(tx: Tx, id: string): Promise<FleetView | undefine
   return order === undefined ? undefined : { ...order, progress: await countTargets(tx, id) };
 }
 
+/** Those that there are, in no order. */
+export async function readViews(tx: Tx, ids: readonly string[]): Promise<FleetView[]> {
+  const { rows } = await sql<FleetView>`select ${columns}, p.progress
+    from fleet_orders o cross join lateral (select to_jsonb(c) as progress from (
+      select ${counts} from fleet_targets t where t.order_id = o.id) c) p
+    where o.id in ${textsIn(ids)}`.execute(tx);
+  return rows;
+}
+
 export interface Problem {
   readonly vmId: string;
   readonly state: string;

@@ -4,6 +4,7 @@ import swagger from "@fastify/swagger";
 import { type Log, pause, uuid7 } from "@mig/kit";
 import { limits, PRODUCT_VERSION } from "@mig/protocol";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import type { Feed } from "../../feed/feed.ts";
 import type { FleetParts } from "../../fleet/parts.ts";
 import type { DirectoryDesk } from "../../github/directory-desk.ts";
 import type { RunnerInventory } from "../../runner/inventory-list.ts";
@@ -11,6 +12,7 @@ import type { Desk } from "../../session/desk.ts";
 import type { Access } from "../access.ts";
 import { actionOf, type Gate } from "../auth.ts";
 import { renderError } from "../error.ts";
+import type { FeedLimits } from "../feed/slots.ts";
 import type { Health } from "../health.ts";
 import type { NatsOffers } from "../nats/vm-credentials.ts";
 import type { SampleFiles } from "../sample-files.ts";
@@ -18,6 +20,7 @@ import { isWebSocket, type WsEdge } from "../ws/ws-edge.ts";
 import { apiKeys } from "./api/v1/api-keys.ts";
 import { audit } from "./api/v1/audit.ts";
 import { commandLog } from "./api/v1/commands.ts";
+import { feed } from "./api/v1/feed.ts";
 import { fleetCommands } from "./api/v1/fleet/commands.ts";
 import { githubApps } from "./api/v1/github-apps.ts";
 import { join } from "./api/v1/join.ts";
@@ -48,6 +51,7 @@ export interface HttpDesk extends Desk {
   readonly inventory?: RunnerInventory;
   readonly access?: Access;
   readonly fleet?: FleetParts;
+  readonly feed?: { readonly feed: Feed; readonly limits: FeedLimits };
 }
 
 /** What a route may touch. */
@@ -212,6 +216,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   records(routes, parts);
   commandLog(routes, parts);
   fleetCommands(routes, parts);
+  feed(routes, parts);
   describeApi(app, routes);
   await app.ready();
   app.server.setTimeout(unreadMs);
