@@ -25,6 +25,8 @@ export interface House extends AsyncDisposable {
   readonly dir: string;
   readonly url: string;
   readonly github: Github;
+  /** Undefined: it is embedded, below `dir`. */
+  readonly databaseUrl: string | undefined;
   controller: Spawned;
   /** Starts the controller again on the same data and ports. */
   restartController(more?: string[]): Promise<void>;
@@ -180,6 +182,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
 
   const house: House = {
     dir,
+    databaseUrl,
     url,
     github,
     controller,

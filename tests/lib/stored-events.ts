@@ -14,7 +14,10 @@ export interface StoredEvent {
 export async function storedEvents(house: House): Promise<StoredEvent[]> {
   house.controller.kill("SIGTERM");
   await house.controller.ended();
-  await using store = await openStore({ dataDir: join(house.dir, "data") });
+  await using store = await openStore({
+    dataDir: join(house.dir, "data"),
+    ...(house.databaseUrl === undefined ? {} : { databaseUrl: house.databaseUrl }),
+  });
   const found = await store.transact((tx) =>
     sql<StoredEvent>`select vm_id as "vmId", seq::float8 as seq, type, event_id as "eventId" from events order by id`.execute(
       tx,

@@ -18,7 +18,7 @@ export async function newLabDatabase(dataDir: string): Promise<LabDatabase> {
     return { databaseUrl: undefined, drop: async () => {} };
   }
   const { name, url } = await newServerDatabase(await templateOfThisRun());
-  return { databaseUrl: url, drop: () => onServer(`drop database ${name} with (force)`) };
+  return { databaseUrl: url, drop: () => onServer(`drop database if exists ${name} with (force)`) };
 }
 
 let made: Promise<string> | undefined;
