@@ -14,5 +14,6 @@ export {
   silentLog,
 } from "./log.ts";
 export { hideValue, REDACTED, redact, redactText } from "./redact.ts";
+export { packTar, type TarFile, unpackTar } from "./tar.ts";
 export { uuid7 } from "./uuid7.ts";
 export { waitFor } from "./wait-for.ts";
