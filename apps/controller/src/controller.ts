@@ -3,6 +3,8 @@ import { assertLimits, maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { Config } from "./config/config.ts";
 import { openGithub } from "./controller/open-github.ts";
 import { type IdentityTimes, openIdentity } from "./controller/open-identity.ts";
+import { createDiagnosticsDesk } from "./diagnostics/diagnostics-desk.ts";
+import { tidyDiagnostics } from "./diagnostics/tidy-diagnostics.ts";
 import type { Access } from "./listen/access.ts";
 import type { HttpDesk } from "./listen/http/http-app.ts";
 import { type Listeners, startListeners } from "./listen/listeners.ts";
@@ -74,6 +76,7 @@ export async function runController(
     signal: end.signal,
     poolOf: github.directory.poolOf,
   });
+  const tidying = tidyDiagnostics({ store, log, signal: end.signal });
   let listeners: Listeners | undefined;
   try {
     const inventory = github.desk === undefined ? undefined : createRunnerInventory(store);
@@ -82,6 +85,7 @@ export async function runController(
       ...maybe("directory", github.desk),
       ...maybe("inventory", inventory),
       ...maybe("access", identity?.access),
+      diagnostics: createDiagnosticsDesk(store),
       ...(identity === undefined
         ? {}
         : { fleet: { store, registry, rules, log, poolOf: github.directory.poolOf } }),
@@ -101,6 +105,7 @@ export async function runController(
     await listeners?.close(config.shutdownGraceMs);
     end.abort();
     await opened[Symbol.asyncDispose]();
+    await tidying;
     await identity?.close();
     await github.close();
   }

@@ -35,6 +35,7 @@ export {
   ReleaseAnswer,
   StreamQuery,
 } from "./agent.ts";
+export { DiagnosticsList, DiagnosticsStored, GzipContent } from "./diagnostics.ts";
 export { FleetBody, FleetList, FleetPath, FleetQuery, FleetView } from "./fleet.ts";
 export {
   CommandIdPath,
