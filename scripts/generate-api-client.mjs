@@ -31,7 +31,8 @@ export function renderClient(document) {
       const answers = Object.entries(about.responses ?? {}).filter(([status]) => status.startsWith("2"));
       const types = answers.map(([, { content = {} }]) => {
         const schema = content["application/json"]?.schema;
-        if (schema === undefined) return content["application/gzip"] === undefined ? "undefined" : "Uint8Array";
+        if (schema === undefined)
+          return content["application/gzip"] === undefined ? "undefined" : "Uint8Array";
         return typeOf(schema, 4);
       });
       lines.push(
