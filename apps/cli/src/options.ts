@@ -7,6 +7,8 @@ import { type Io, UsageError, type Verb } from "./verb.ts";
 export interface Option {
   /** The word for its value; absent: a switch. */
   readonly takes?: string;
+  /** One letter, for -o. */
+  readonly short?: string;
   readonly help: string;
 }
 
@@ -45,9 +47,12 @@ export function apiVerb(spec: VerbSpec): Verb {
   const words = spec.words ?? [];
   const told = { ...spec.options, ...common };
   const options = Object.fromEntries(
-    Object.entries(told).map(([name, { takes }]) => [
+    Object.entries(told).map(([name, { takes, short }]) => [
       name,
-      { type: takes === undefined ? "boolean" : "string" } as const,
+      {
+        type: takes === undefined ? "boolean" : "string",
+        ...(short === undefined ? {} : { short }),
+      } as const,
     ]),
   );
   return {
@@ -76,8 +81,8 @@ export function apiVerb(spec: VerbSpec): Verb {
 }
 
 export function linesOf(options: Readonly<Record<string, Option>>): string {
-  const heads = Object.entries(options).map(([name, { takes, help }]): [string, string] => [
-    `--${name}${takes === undefined ? "" : ` ${takes}`}`,
+  const heads = Object.entries(options).map(([name, { takes, short, help }]): [string, string] => [
+    `${short === undefined ? "" : `-${short}, `}--${name}${takes === undefined ? "" : ` ${takes}`}`,
     help,
   ]);
   const width = Math.max(...heads.map(([head]) => head.length));
