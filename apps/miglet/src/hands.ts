@@ -185,7 +185,7 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
       // Nothing here is worth more than a moment: whatever matters is on disk.
       for (const part of [runner.release(), pulse.close(), link.close(), outbox.close(), local.close()])
         await Promise.race([part, pause(closeMs)]);
-      http?.close();
+      way.close();
       identity.close();
       await memory.close();
     },

@@ -23,6 +23,8 @@ export interface LinkKeeper {
   readonly inbox: Inbox;
   /** Resolves when no answer to a command is under way, or after `withinMs`. */
   whenAnswered(withinMs: number): Promise<void>;
+  /** The connections of HTTP; the link is closed by itself. */
+  close(): void;
 }
 
 export interface LinkKeeperSettings {
@@ -92,6 +94,7 @@ export function createLinkKeeper(about: LinkKeeperSettings): LinkKeeper {
     link,
     inbox,
     whenAnswered: (withinMs) => Promise.race([answering, pause(withinMs)]),
+    close: () => byHttp?.close(),
   };
 }
 

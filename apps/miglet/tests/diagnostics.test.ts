@@ -128,7 +128,7 @@ it("follows no link out of _diag, waits for no pipe, and reads no file of two na
 });
 
 it("stays within its bound, keeps the newest, and lets others work meanwhile", async () => {
-  const lines = Array.from({ length: 12_000 }, (_, n) => `${n} ${randomBytes(24).toString("base64")}\n`).join(
+  const lines = Array.from({ length: 12_000 }, (_, n) => `${n} ${randomBytes(24).toString("hex")}\n`).join(
     "",
   );
   for (const name of ["Runner_1.log", "Runner_2.log", "Worker_1.log"]) write(name, lines);

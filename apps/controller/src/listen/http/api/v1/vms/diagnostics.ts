@@ -80,7 +80,7 @@ function addUpload(scope: Routes, diagnostics: DiagnosticsDesk, gate: HttpParts[
         body: GzipContent,
         response: { 200: DiagnosticsStored, "4xx": ErrorAnswer },
       },
-      onRequest: [ask(gate, "diagnostics.write"), createUploadSlots()],
+      onRequest: [ask(gate, "diagnostics.write", "bulk"), createUploadSlots()],
     },
     async ({ params, headers, body }) => {
       const { vm_id: vmId, command_id: commandId } = params;
