@@ -1,4 +1,4 @@
-import { appendFile, readFile } from "node:fs/promises";
+import { appendFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { unpackTar, waitFor } from "@mig/kit";
@@ -33,8 +33,8 @@ afterAll(async () => {
   await house[Symbol.asyncDispose]();
 });
 
-const order = async (parameters: object = {}): Promise<string> =>
-  String(readText(await house.order("vm-1", "collect_diagnostics", parameters), "id"));
+const order = async (parameters: object = {}, vmId = "vm-1"): Promise<string> =>
+  String(readText(await house.order(vmId, "collect_diagnostics", parameters), "id"));
 const ended = (id: string): Promise<Unknown> =>
   waitFor(
     "the command to end",
@@ -66,7 +66,7 @@ const timesAnswered = (controllers: readonly { lines: readonly Unknown[] }[], id
 it("shows a VM with a job from all sides, and none of its secrets", async () => {
   const jit = await jitOfListener(vm.home);
   expect(jit.length).toBeGreaterThan(100);
-  const steps = [{ name: "Hang", run: "sleep 6\n" }];
+  const steps = [{ name: "Hang", run: "sleep 20\n" }];
   await house.github.queueJob({ overrides: { steps } });
   await house.until("vm-1", "state", "running");
   const diag = join(vm.home, "actions-runner", "_diag", "Worker_29991231-000000-utc.log");
@@ -137,6 +137,19 @@ it("an agent that is killed while it collects answers once when it is back, and 
     state: "rejected",
     message: expect.stringContaining("max_bytes"),
   });
+}, 60_000);
+
+it("a VM that knows the address of gRPC alone brings its bundle there", async () => {
+  const other = await house.startVm("vm-grpc", { channel: "grpc" });
+  await house.until("vm-grpc", "state", "idle");
+  other.agent.kill("SIGKILL");
+  await other.agent.ended();
+  const file = join(other.home, "miglet.yaml");
+  const grpc = `grpc_endpoint: "${new URL(house.url).host}"`;
+  const text = await readFile(file, "utf8");
+  await writeFile(file, text.replace(/endpoint: "[^"]*"/, grpc));
+  other.restart();
+  expect(await ended(await order({}, "vm-grpc"))).toMatchObject({ state: "succeeded" });
 }, 60_000);
 
 /** What the agent gave to the Listener, from where only its own user can read it. */
