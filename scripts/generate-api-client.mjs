@@ -1,6 +1,6 @@
 // Makes packages/api-client/src/generated.ts from the controller's own OpenAPI document: one entry an operation, by its
-// method and path. Only operations of operators, which answer JSON or bytes; agents have their own library. `--check` changes nothing and
-// ends with 1 when the file is not what it would be.
+// method and path. Only operations of operators, which answer JSON or bytes; agents have their own library. `--check`
+// changes nothing and ends with 1 when the file is not what it would be.
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { readOpenApi } from "./openapi.mjs";

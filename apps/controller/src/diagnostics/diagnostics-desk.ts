@@ -84,8 +84,12 @@ export function createDiagnosticsDesk(store: Store): DiagnosticsDesk {
   };
 }
 
-/** The command's row is held meanwhile, so it does not end between the look and the commit. */
+/**
+ * The command's row is held meanwhile, so it does not end between the look and the commit. The VM's comes first, as in a
+ * unit of work: the insert refers to both, and the other way round the two could wait for each other.
+ */
 async function keep(tx: Tx, { vmId, commandId, content, sha256 }: Brought): Promise<void> {
+  await sql`select 1 from vms where vm_id = ${vmId} for key share`.execute(tx);
   const { rows } = await sql<CommandRow>`select ${columnList(commandsTable)} from commands
     where id = ${commandId} and vm_id = ${vmId} and type = 'collect_diagnostics' for update`.execute(tx);
   const [command] = rows;

@@ -4,7 +4,7 @@ import { type DiagnosticsOrder, limits, maybe } from "@mig/protocol";
 
 import type { HttpCalls } from "../link/http-calls.ts";
 import type { Outcome } from "../link/inbox.ts";
-import { type CollectSettings, collectBundle } from "./collect-bundle.ts";
+import type { CollectSettings } from "./collect-bundle.ts";
 
 /** Collects a bundle of diagnostics and brings it to the controller. One at a time: `life.ts` sees to that. */
 export interface Collector {
@@ -42,6 +42,8 @@ export function createCollector(settings: CollectorSettings): Collector {
       return { success: false, message: "No way to bring a bundle is known: set controller.endpoint." };
     stopping = new AbortController();
     const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(withinMs)]);
+    // Loaded when it is asked for: most VMs never are, and each module costs them memory.
+    const { collectBundle } = await import("./collect-bundle.ts");
     const { content, sha256, files, truncated } = await collectBundle(settings, commandId, wanted);
     const bytes = content.length;
     log.info({ command_id: commandId, bytes, files: files.length, truncated }, "Diagnostics were collected.");
