@@ -92,6 +92,26 @@ describeOnEngines("bundles of diagnostics", (engine) => {
     expect(await desk.list("vm-restart")).toHaveLength(1);
   });
 
+  // PGlite takes one transaction after the other.
+  if (engine.name !== "PGlite")
+    it("waits for a unit of work on its VM, and holds none up", async () => {
+      const commandId = await order("vm-held");
+      let kept: Promise<void> | undefined;
+      await store.transact(async (tx) => {
+        await sql`select 1 from vms where vm_id = 'vm-held' for update`.execute(tx);
+        kept = createDiagnosticsDesk(store).keep({ vmId: "vm-held", commandId, ...someBundle() });
+        await waitFor("the upload to wait", async () => {
+          const waiting = await sql`select 1 from pg_locks l join pg_stat_activity a using (pid)
+          where not l.granted and a.datname = current_database()`.execute(tx);
+          return waiting.rows.length > 0;
+        });
+        // With the locks taken the other way round, this and the upload wait for each other: one is ended by the server.
+        await sql`update commands set message = 'held' where id = ${commandId}`.execute(tx);
+      });
+      await kept;
+      expect(await createDiagnosticsDesk(store).list("vm-held")).toHaveLength(1);
+    });
+
   it("keeps five of a VM for seven days, and none of a VM that is gone", async () => {
     const desk = createDiagnosticsDesk(store);
     const ids: string[] = [];
