@@ -1,6 +1,6 @@
 // Makes packages/api-client/src/generated.ts from the controller's own OpenAPI document: one entry an operation, by its
-// method and path. Only operations of operators; agents have their own library. What a stream of events brings is its `item`. `--check` changes nothing and
-// ends with 1 when the file is not what it would be.
+// method and path. Only operations of operators, which answer JSON, bytes or a stream of events (what it brings is its
+// `item`); agents have their own library. `--check` changes nothing and ends with 1 when the file is not what it would be.
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { readOpenApi } from "./openapi.mjs";
@@ -29,8 +29,12 @@ export function renderClient(document) {
       if (body !== undefined)
         lines.push(`    body${about.requestBody.required ? "" : "?"}: ${typeOf(body, 4)};`);
       const answers = Object.entries(about.responses ?? {}).filter(([status]) => status.startsWith("2"));
-      const schemas = answers.map(([, answer]) => answer.content?.["application/json"]?.schema);
-      const types = schemas.map((schema) => (schema === undefined ? "undefined" : typeOf(schema, 4)));
+      const types = answers.map(([, { content = {} }]) => {
+        const schema = content["application/json"]?.schema;
+        if (schema === undefined)
+          return content["application/gzip"] === undefined ? "undefined" : "Uint8Array";
+        return typeOf(schema, 4);
+      });
       const items = answers.map(([, answer]) => answer.content?.["text/event-stream"]?.schema).find(Boolean);
       if (items !== undefined) lines.push(`    item: ${typeOf(items, 4)};`);
       lines.push(

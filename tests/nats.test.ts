@@ -252,9 +252,14 @@ describe.skipIf(!hasNatsServer())("over NATS", () => {
     await nats[Symbol.asyncDispose]();
   });
 
-  it("a VM lives: its runner registers, and it is drained", async () => {
+  it("a VM lives: its runner registers, it brings diagnostics by HTTP, and it is drained", async () => {
     await house.startVm("vm-lives", { channel: "nats" });
     expect(await house.until("vm-lives", "state", "idle")).toMatchObject({ channel: "nats" });
+    const { id } = await house.order("vm-lives", "collect_diagnostics");
+    await waitFor("the bundle", async () => {
+      return (await house.api("GET", `commands/${id}`)).body["state"] === "succeeded";
+    });
+    expect((await house.api("GET", "vms/vm-lives/diagnostics")).body["diagnostics"]).toHaveLength(1);
     await house.order("vm-lives", "drain");
     await waitFor("the receipt", async () => {
       const { drained } = await house.vm("vm-lives");

@@ -272,6 +272,13 @@ export class AgentSide {
       case "cancel_timer":
         this.#process?.timers.get(effect.timer)?.();
         return;
+      case "collect": {
+        const { commandId } = effect;
+        this.#later(this.#world.between(1, 20_000), () =>
+          this.#feed({ on: "collected", commandId, outcome: { success: true, result: { bytes: 1 } } }),
+        );
+        return;
+      }
       case "beat":
         this.#beat();
         return;

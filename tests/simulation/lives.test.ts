@@ -56,6 +56,7 @@ function live(seed: number, tally: Tally): void {
   const orders = [
     () => controller.order("set_log_level", { level: "debug" }),
     () => controller.order("update_config", { heartbeat_interval: "30s" }),
+    () => controller.order("collect_diagnostics", { reason: "it hangs" }),
     () => controller.order("drain"),
     () => controller.order("shutdown"),
     () => controller.order("shutdown", { force: true }),

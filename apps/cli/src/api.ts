@@ -20,6 +20,8 @@ export interface Api {
   readonly url: string;
   readonly token: TokenSource;
   call(method: string, path: string, body?: object, headers?: Record<string, string>): Promise<Unknown>;
+  /** What is no JSON, as it is. */
+  download(path: string): Promise<Buffer>;
 }
 
 export interface ApiSettings {
@@ -40,43 +42,55 @@ export function openApi({ url, token, signal, timeoutMs = 90_000 }: ApiSettings)
   if (base.username !== "" || base.password !== "")
     throw new UsageError("--url must not hold credentials; use migctl login");
   const root = base.href.replace(/\/+$/, "");
+  const ask = async (
+    method: string,
+    path: string,
+    body?: object,
+    headers: Record<string, string> = {},
+  ): Promise<{ answer: Response; bytes: Buffer }> => {
+    const bearer = await token();
+    try {
+      const answer = await fetch(root + path, {
+        method,
+        // A token goes to the host that it is for and nowhere else.
+        redirect: "error",
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+        headers: {
+          ...headers,
+          accept: "application/json",
+          ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      if (Number(answer.headers.get("content-length") ?? 0) > answerBytesMax)
+        throw new Error("it is too long");
+      return { answer, bytes: Buffer.from(await answer.arrayBuffer()) };
+    } catch (error) {
+      throw new ApiError(`the controller at ${root} does not answer (${reasonOf(error)}); is --url right?`);
+    }
+  };
+  const readJson = ({ answer, bytes }: { answer: Response; bytes: Buffer }): Unknown => {
+    const text = bytes.toString("utf8");
+    const content = text === "" ? {} : asObject(parse(text));
+    if (content === undefined)
+      throw new ApiError(`what answers at ${root} is no MIG controller; is --url right?`, answer.status);
+    if (answer.ok) return content;
+    const told = asObject(content["error"]) ?? {};
+    const problem = readText(told, "message") ?? `it answered ${answer.status}`;
+    const hint =
+      answer.status === 401 ? "; log in with: migctl login URL (or give a key with --token-file)" : "";
+    const code = readText(told, "code") ?? `http_${answer.status}`;
+    throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status, code);
+  };
   return {
     url: root,
     token,
-    async call(method, path, body, headers = {}) {
-      const bearer = await token();
-      let answer: Response;
-      let text: string;
-      try {
-        answer = await fetch(root + path, {
-          method,
-          // A token goes to the host that it is for and nowhere else.
-          redirect: "error",
-          signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-          headers: {
-            ...headers,
-            accept: "application/json",
-            ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
-            ...(body === undefined ? {} : { "content-type": "application/json" }),
-          },
-          ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        });
-        if (Number(answer.headers.get("content-length") ?? 0) > answerBytesMax)
-          throw new Error("it is too long");
-        text = await answer.text();
-      } catch (error) {
-        throw new ApiError(`the controller at ${root} does not answer (${reasonOf(error)}); is --url right?`);
-      }
-      const content = text === "" ? {} : asObject(parse(text));
-      if (content === undefined)
-        throw new ApiError(`what answers at ${root} is no MIG controller; is --url right?`, answer.status);
-      if (answer.ok) return content;
-      const told = asObject(content["error"]) ?? {};
-      const problem = readText(told, "message") ?? `it answered ${answer.status}`;
-      const hint =
-        answer.status === 401 ? "; log in with: migctl login URL (or give a key with --token-file)" : "";
-      const code = readText(told, "code") ?? `http_${answer.status}`;
-      throw new ApiError(`the controller refused: ${problem}${hint}`, answer.status, code);
+    call: async (method, path, body, headers) => readJson(await ask(method, path, body, headers)),
+    async download(path) {
+      const got = await ask("GET", path);
+      if (!got.answer.ok) readJson(got);
+      return got.bytes;
     },
   };
 }

@@ -10,6 +10,8 @@ export interface Option {
   readonly takes?: string;
   /** The only values that it takes. */
   readonly oneOf?: readonly string[];
+  /** One letter, for -o. */
+  readonly short?: string;
   readonly help: string;
 }
 
@@ -48,9 +50,12 @@ export function apiVerb(spec: VerbSpec): Verb {
   const words = spec.words ?? [];
   const told = { ...spec.options, ...common };
   const options = Object.fromEntries(
-    Object.entries(told).map(([name, { takes }]) => [
+    Object.entries(told).map(([name, { takes, short }]) => [
       name,
-      { type: takes === undefined ? "boolean" : "string" } as const,
+      {
+        type: takes === undefined ? "boolean" : "string",
+        ...(short === undefined ? {} : { short }),
+      } as const,
     ]),
   );
   const read = (args: string[]) => {
@@ -89,8 +94,8 @@ export function apiVerb(spec: VerbSpec): Verb {
 }
 
 export function linesOf(options: Readonly<Record<string, Option>>): string {
-  const heads = Object.entries(options).map(([name, { takes, help }]): [string, string] => [
-    `--${name}${takes === undefined ? "" : ` ${takes}`}`,
+  const heads = Object.entries(options).map(([name, { takes, short, help }]): [string, string] => [
+    `${short === undefined ? "" : `-${short}, `}--${name}${takes === undefined ? "" : ` ${takes}`}`,
     help,
   ]);
   const width = Math.max(...heads.map(([head]) => head.length));

@@ -3,6 +3,8 @@ import { assertLimits, maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { Config } from "./config/config.ts";
 import { openGithub } from "./controller/open-github.ts";
 import { type IdentityTimes, openIdentity } from "./controller/open-identity.ts";
+import { createDiagnosticsDesk } from "./diagnostics/diagnostics-desk.ts";
+import { tidyDiagnostics } from "./diagnostics/tidy-diagnostics.ts";
 import { Feed } from "./feed/feed.ts";
 import { keepForgetting } from "./feed/forget.ts";
 import type { Access } from "./listen/access.ts";
@@ -81,6 +83,7 @@ export async function runController(
   const feed = new Feed({ store, log, signal: end.signal });
   const keep = { ms: config.feed.keepMs, rows: config.feed.keepRows };
   const forgetting = keepForgetting(store, keep, log, end.signal);
+  const tidying = tidyDiagnostics({ store, log, signal: end.signal });
   let listeners: Listeners | undefined;
   try {
     const inventory = github.desk === undefined ? undefined : createRunnerInventory(store);
@@ -89,6 +92,7 @@ export async function runController(
       ...maybe("directory", github.desk),
       ...maybe("inventory", inventory),
       ...maybe("access", identity?.access),
+      diagnostics: createDiagnosticsDesk(store),
       ...(identity === undefined
         ? {}
         : { fleet: { store, registry, rules, log, poolOf: github.directory.poolOf } }),
@@ -108,7 +112,7 @@ export async function runController(
   } finally {
     await listeners?.close(config.shutdownGraceMs);
     end.abort();
-    await Promise.all([opened[Symbol.asyncDispose](), forgetting, feed.close()]);
+    await Promise.all([opened[Symbol.asyncDispose](), forgetting, feed.close(), tidying]);
     await identity?.close();
     await github.close();
   }

@@ -46,4 +46,5 @@ export const answers = {
   shutdown: changesNothing, // the VM says vm_shutting_down by itself
   update_config: changesNothing,
   set_log_level: changesNothing,
+  collect_diagnostics: changesNothing, // its bundle comes beside the answer, and first: diagnostics/
 } satisfies { [T in CommandType]: AnswerFlow };

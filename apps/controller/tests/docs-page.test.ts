@@ -44,9 +44,10 @@ it("has every operation, with an anchor of its own that the list leads to", () =
   }
 });
 
-it("every sentence belongs to an operation of a controller that has everything", () => {
+it("every sentence belongs to an operation of a controller that has everything, and every operation has one", () => {
   const found = new Set(placesOf(document).map(({ method, path }) => `${method} ${path}`));
   expect(Object.keys(summaries).filter((name) => !found.has(name))).toEqual([]);
+  expect([...found].filter((name) => summaries[name] === undefined)).toEqual([]);
   expect(page).toContain(escapeHtml("Takes a command back that no VM has yet."));
 });
 

@@ -1,9 +1,11 @@
 import { type Log, pause } from "@mig/kit";
 import { type Heartbeat, maybe, PRODUCT_VERSION, type PreemptionData } from "@mig/protocol";
-import type { CloudFacts } from "./boot/cloud-facts.ts";
+import { type CloudFacts, describeCloud } from "./boot/cloud-facts.ts";
 import { findUser } from "./boot/find-user.ts";
 import { openIdentity } from "./boot/identity/open-identity.ts";
 import type { Settings } from "./boot/settings-table.ts";
+import { type Collector, createCollector } from "./diagnostics/collector.ts";
+import type { RecentLines } from "./diagnostics/recent-lines.ts";
 import { createPulse, type HeartbeatPulse } from "./heartbeat/beat.ts";
 import { createLinkKeeper } from "./keep-link.ts";
 import { createLocalKeeper, type LocalKeeper } from "./keep-local.ts";
@@ -19,7 +21,7 @@ import { createTlsSource } from "./link/tls-material.ts";
 import { traceparentOf } from "./link/trace.ts";
 import type { Memory } from "./memory/open-memory.ts";
 import type { RunnerEnvironment } from "./runner/environment.ts";
-import { reportOf } from "./status.ts";
+import { reportOf, statusOf } from "./status.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -40,6 +42,7 @@ export interface Hands {
   readonly pulse: HeartbeatPulse;
   readonly runner: RunnerKeeper;
   readonly local: LocalKeeper;
+  readonly collector: Collector;
   readonly log: Log;
   feed(input: Input): void;
   /** Resolves when no answer to a command is under way, or after `withinMs`. */
@@ -53,6 +56,8 @@ export interface HandsSettings {
   facts?: CloudFacts;
   memory: Memory;
   log: Log;
+  /** What the log has said last, for diagnostics. */
+  recent?: RecentLines;
   state(): State;
   feed(input: Input): void;
   /** An input goes through the mailbox. */
@@ -138,6 +143,19 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     feed,
     log: part("registration"),
   });
+  const collector = createCollector({
+    settings,
+    memory,
+    ...maybe("recent", about.recent),
+    status: () => ({
+      ...statusOf(state()),
+      is_linked: state().linked,
+      channel: link.channel() ?? null,
+      cloud: about.facts === undefined ? null : describeCloud(about.facts),
+    }),
+    ...maybe("bring", way.bring),
+    log: part("diagnostics"),
+  });
   const closing = new AbortController();
   watchTheCloud(about, closing.signal, part("preemption"));
   return {
@@ -157,15 +175,17 @@ export async function openHands(about: HandsSettings): Promise<Hands> {
     pulse,
     runner,
     local,
+    collector,
     log,
     feed,
     whenAnswered: way.whenAnswered,
     async close() {
       closing.abort();
+      collector.stop();
       // Nothing here is worth more than a moment: whatever matters is on disk.
       for (const part of [runner.release(), pulse.close(), link.close(), outbox.close(), local.close()])
         await Promise.race([part, pause(closeMs)]);
-      http?.close();
+      way.close();
       identity.close();
       await memory.close();
     },

@@ -17,10 +17,14 @@ import type { Memory } from "./memory/open-memory.ts";
 export interface LinkKeeper {
   /** Undefined when no HTTP address is set: then the channel must do everything. */
   readonly http: HttpCalls | undefined;
+  /** Brings bundles of diagnostics; undefined when no address is known that speaks HTTP. */
+  readonly bring: HttpCalls["putDiagnostics"] | undefined;
   readonly link: ChosenLink;
   readonly inbox: Inbox;
   /** Resolves when no answer to a command is under way, or after `withinMs`. */
   whenAnswered(withinMs: number): Promise<void>;
+  /** The connections of HTTP; the link is closed by itself. */
+  close(): void;
 }
 
 export interface LinkKeeperSettings {
@@ -39,18 +43,22 @@ export function createLinkKeeper(about: LinkKeeperSettings): LinkKeeper {
   const part = (component: string): Log => log.child({ component });
   const access = { bearer: identity.bearer, tls, controllerClock };
   const endpoint = settings["controller.endpoint"];
-  const http =
-    endpoint === undefined
-      ? undefined
-      : createHttpCalls({
-          ...access,
-          endpoint,
-          vmId: speaker.vmId,
-          incarnation: speaker.incarnation,
-          timeoutMs: settings["controller.timeout"],
-          heartbeatMs: settings["heartbeat.timeout"],
-          log: part("http"),
-        });
+  const callsTo = (address: string): HttpCalls =>
+    createHttpCalls({
+      ...access,
+      endpoint: address,
+      vmId: speaker.vmId,
+      incarnation: speaker.incarnation,
+      timeoutMs: settings["controller.timeout"],
+      heartbeatMs: settings["heartbeat.timeout"],
+      log: part("http"),
+    });
+  const http = endpoint === undefined ? undefined : callsTo(endpoint);
+  const grpcEndpoint = resolveGrpcEndpoint(settings["controller.grpc_endpoint"], endpoint);
+  // No channel carries a bundle: it is larger than a message of most, and would hold up what is behind it. It goes by HTTP
+  // whatever the channel is, NATS too: to controller.endpoint, or to the address of gRPC, because each port of a
+  // controller speaks both.
+  const byHttp = http ?? (grpcEndpoint === undefined ? undefined : callsTo(grpcEndpoint));
   let answering: Promise<void> = Promise.resolve();
   const inbox = createInbox({
     journal: memory.journal,
@@ -70,7 +78,7 @@ export function createLinkKeeper(about: LinkKeeperSettings): LinkKeeper {
       http,
       httpEndpoint: endpoint,
       nats: natsOf(settings),
-      grpcEndpoint: resolveGrpcEndpoint(settings["controller.grpc_endpoint"], endpoint),
+      grpcEndpoint,
       timing: {
         reconnectFirstMs: settings["controller.retry.initial_backoff"],
         reconnectCapMs: settings["controller.retry.max_backoff"],
@@ -82,9 +90,11 @@ export function createLinkKeeper(about: LinkKeeperSettings): LinkKeeper {
   );
   return {
     http,
+    bring: byHttp?.putDiagnostics,
     link,
     inbox,
     whenAnswered: (withinMs) => Promise.race([answering, pause(withinMs)]),
+    close: () => byHttp?.close(),
   };
 }
 

@@ -30,10 +30,18 @@ const newborn: Found = {
 };
 
 let commands = 0;
+/** The newest that asks for a bundle: its outcome can come at any time. */
+let lastCollect = "";
 const command = (type: string, parameters: JsonObject = {}): Input & { on: "command" } => {
   commands += 1;
+  if (type === "collect_diagnostics") lastCollect = `c-${commands}`;
   return { on: "command", command: { id: `c-${commands}`, type, parameters, createdAtMs: 0, attempt: 1 } };
 };
+const collected = (commandId: string, outcome = { success: true, result: { bytes: 9 } }): Input => ({
+  on: "collected",
+  commandId,
+  outcome,
+});
 const grant = { registration_token: "t", runner_url: "https://github.test/acme", runner_name: "r-1" };
 const job = { jobId: "build", runId: "7" };
 const byMetadata: Rules = { ...rules, fromMetadataMs: 15_000 };
@@ -132,6 +140,9 @@ const inputs: (() => Input)[] = [
   () => command("shutdown", { immediate: true }),
   () => command("set_log_level", { level: "debug" }),
   () => command("update_config", { heartbeat_interval: "30s", log_level: "warn" }),
+  () => command("collect_diagnostics", { reason: "hangs", max_bytes: 65_536 }),
+  () => collected(lastCollect),
+  () => collected("of a life before"),
   () => command("dance"),
   () => inMetadata("g-1"),
   () => inMetadata("g-2", { jit_config: "e30=" }),
@@ -226,8 +237,9 @@ class Watch {
     const owed = "owed" in state ? state.owed.map(({ id }) => id) : [];
     const registers =
       state.at === "registering_runner" && state.commandId !== undefined ? [state.commandId] : [];
+    const collects = state.collecting === undefined ? [] : [state.collecting];
     expect([...this.#open].sort(), "every command is answered, or its answer is owed").toEqual(
-      [...owed, ...registers].sort(),
+      [...owed, ...registers, ...collects].sort(),
     );
   }
 
@@ -281,7 +293,7 @@ it("holds in any order of anything, also after a restart", () => {
     hasJob: fc.boolean(),
     listened: fc.boolean(),
     isBusy: fc.boolean(),
-    interrupted: fc.subarray(["register_runner", "drain", "shutdown", "update_config"]),
+    interrupted: fc.subarray([...commandTypes]),
   });
   fc.assert(
     fc.property(
@@ -530,6 +542,45 @@ describe("a life", () => {
     const stayed = live([...ready, level("debug", { for: "10m" }), level("error")]);
     expect(stayed.last).toContainEqual({ do: "cancel_timer", timer: "log_level" });
     expect(live([...ready, level("debug", { for: "1ms" })]).last[0]).toMatchObject({ do: "refuse" });
+  });
+  it("diagnostics are collected beside everything else, one at a time, and answered once they are stored", () => {
+    const order = command("collect_diagnostics", { reason: "hangs" });
+    const { id } = order.command;
+    const busy = live([...working(), order]);
+    const wanted = { reason: "hangs", maxBytes: 1_048_576 };
+    expect(busy.last).toEqual([
+      { do: "receive", command: order.command },
+      { do: "collect", commandId: id, wanted },
+    ]);
+    expect(busy.state.at).toBe("job_running");
+    expect(live([...working(), order, command("collect_diagnostics")]).does("refuse")).toBe(true);
+    const done = live([...working(), order, command("drain"), collected(id), collected(id)]);
+    expect(done.finished).toEqual([
+      expect.anything(),
+      { do: "finish", commandId: id, outcome: { success: true, result: { bytes: 9 } } },
+    ]);
+    expect(live([...working(), order, collected(id), command("collect_diagnostics")]).does("collect")).toBe(
+      true,
+    );
+    for (const parameters of [{ max_bytes: 1 }, { max_bytes: 2_000_000 }, { reason: 7 }, { path: "/etc" }])
+      expect(live([...ready, command("collect_diagnostics", parameters)]).does("refuse")).toBe(true);
+  });
+  it("what is being collected when the VM ends is answered before the last words, and not again", () => {
+    const order = command("collect_diagnostics");
+    const ended = live([...ready, order, command("shutdown"), collected(order.command.id)]);
+    const results = ended.finished.filter(({ commandId }) => commandId === order.command.id);
+    expect(results.map(({ outcome }) => outcome.success)).toEqual([false]);
+    const told = ended.effects.map((effect) => (effect.do === "finish" ? effect.commandId : effect.do));
+    expect(told.indexOf(order.command.id)).toBeLessThan(told.indexOf("last_words"));
+    expect(live([...ready, command("shutdown"), command("collect_diagnostics")]).does("refuse")).toBe(true);
+    const cut = { ...newborn, resumed: true, interrupted: [{ id: "c", type: "collect_diagnostics" }] };
+    expect(begin({ ...cut, lastState: "ready" }, rules).effects).toContainEqual(
+      expect.objectContaining({
+        do: "finish",
+        commandId: "c",
+        outcome: expect.objectContaining({ success: false }),
+      }),
+    );
   });
   it("update_config is remembered, and says what was and what is", () => {
     const changed = live([

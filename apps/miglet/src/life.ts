@@ -126,6 +126,12 @@ function decide(state: State, input: Input): Step {
       const told: Effect = { do: "emit", type: "preemption_notice", data: writePreemption(input.notice) };
       return { ...ending, effects: [told, ...ending.effects] };
     }
+    case "collected": {
+      // Of one that was given up meanwhile, the result is said already.
+      if (state.collecting !== input.commandId) return stay(state);
+      const { collecting: id, ...rest } = state;
+      return stay(rest, ...finish(id, input.outcome));
+    }
     case "flushed":
       return state.at === "error" ? lastWords(state, state) : stay(state);
     case "last_words_said":

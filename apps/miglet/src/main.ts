@@ -8,6 +8,7 @@ import { processEnvironment, type ReadSettings, readSettings, type SettingSource
 import type { Settings } from "./boot/settings-table.ts";
 import { exitCodeOf, renderCheckup, renderProblems, renderSettings } from "./boot/show.ts";
 import type { BootFailure } from "./boot/tell-boot-failure.ts";
+import { createRecentLines } from "./diagnostics/recent-lines.ts";
 import { runMiglet } from "./miglet.ts";
 
 /** Settings, then the life, then the exit code: boot/exit-codes.ts. Nothing else. */
@@ -95,7 +96,9 @@ const bootLog = () => createLog({ level: "info", fields: { component: "bootstrap
 
 async function live(settings: Settings, { warnings, facts }: ReadSettings): Promise<number> {
   const { vm_id, pool_id, org_id } = settings;
+  const recent = createRecentLines();
   const log = createLog({
+    keep: recent.keep,
     level: settings["logging.level"],
     format: settings["logging.format"],
     fields: { vm_id, ...maybe("pool_id", pool_id), ...maybe("org_id", org_id), component: "life" },
@@ -113,6 +116,7 @@ async function live(settings: Settings, { warnings, facts }: ReadSettings): Prom
       environment: processEnvironment(),
       ...maybe("facts", facts),
       log,
+      recent,
       onSignal(listener) {
         process.on("SIGTERM", () => listener(143));
         process.on("SIGINT", () => listener(130));

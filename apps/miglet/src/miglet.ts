@@ -3,6 +3,7 @@ import { BoundedQueue, type Log } from "@mig/kit";
 import { maybe, PRODUCT_VERSION } from "@mig/protocol";
 import type { CloudFacts } from "./boot/cloud-facts.ts";
 import type { Settings } from "./boot/settings-table.ts";
+import type { RecentLines } from "./diagnostics/recent-lines.ts";
 import { type Hands, openHands } from "./hands.ts";
 import { begin } from "./life/resume.ts";
 import type { Input, Rules, State, Step } from "./life/words.ts";
@@ -19,6 +20,7 @@ export interface MigletOptions {
   /** Of the cloud that this machine is in. */
   facts?: CloudFacts;
   log: Log;
+  recent?: RecentLines;
   /** Calls back at each signal, with the exit code that it stands for. */
   onSignal(listener: (exitCode: number) => void): void;
 }
@@ -33,6 +35,7 @@ export async function runMiglet({
   environment,
   facts,
   log,
+  recent,
   onSignal,
 }: MigletOptions): Promise<number> {
   const mailbox = new BoundedQueue<Input>(inputsMax);
@@ -62,6 +65,7 @@ export async function runMiglet({
     ...maybe("facts", facts),
     memory,
     log,
+    ...maybe("recent", recent),
     state: () => state,
     isAlive: () =>
       new Promise((resolve) => {

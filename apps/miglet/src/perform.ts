@@ -17,7 +17,7 @@ import { powerOff } from "./shutdown/power-off.ts";
 export type Perform = (effect: Effect) => Promise<number | undefined>;
 
 export function createPerform(hands: Hands): Perform {
-  const { settings, memory, link, outbox, inbox, pulse, runner, log, feed } = hands;
+  const { settings, memory, link, outbox, inbox, pulse, runner, collector, log, feed } = hands;
   const timers = new Map<Timer, () => void>();
   const readGrant = createGrantReader(hands);
   const flushMs = settings["shutdown.flush_timeout"];
@@ -123,6 +123,18 @@ export function createPerform(hands: Hands): Perform {
         setTimer(action === "force" ? "force" : "overdue", afterMs);
         return;
       }
+      case "collect": {
+        const { commandId } = effect;
+        collector.collect(commandId, effect.wanted).then(
+          (outcome) => feed({ on: "collected", commandId, outcome }),
+          (error: unknown) =>
+            feed({ on: "collected", commandId, outcome: { success: false, message: String(error) } }),
+        );
+        return;
+      }
+      case "stop_collecting":
+        collector.stop();
+        return;
       case "beat":
         pulse.beatNow();
         return;

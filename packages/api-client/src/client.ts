@@ -77,7 +77,7 @@ export function createApiClient({
     };
     const signals = [AbortSignal.timeout(timeoutMs), ...(input.signal === undefined ? [] : [input.signal])];
     let answer: Response;
-    let text: string;
+    let text = "";
     try {
       answer = await ask(new URL(fill(template, input), url), {
         method,
@@ -85,6 +85,8 @@ export function createApiClient({
         signal: AbortSignal.any(signals),
         ...(input.body === undefined ? {} : { body: JSON.stringify(input.body) }),
       });
+      if (answer.ok && answer.headers.get("content-type") === "application/gzip")
+        return new Uint8Array(await answer.arrayBuffer());
       text = await answer.text();
     } catch (error) {
       throw new ApiError(0, { code: "unreachable", message: `${url} does not answer: ${String(error)}` });

@@ -1230,6 +1230,34 @@ export interface Operations {
       result: Record<string, unknown> | null;
     };
   };
+  "GET /api/v1/vms/{vm_id}/diagnostics": {
+    path: {
+      /** letters, digits, '.', '_', '-' */
+      vm_id: string;
+    };
+    answer: {
+      diagnostics: Array<{
+        command_id: string;
+        vm_id: string;
+        bytes: number;
+        sha256: string;
+        /** RFC 3339 */
+        received_at: string;
+        command_state: string;
+        files: string[] | null;
+        truncated: boolean | null;
+      }>;
+    };
+  };
+  "GET /api/v1/vms/{vm_id}/diagnostics/{command_id}": {
+    path: {
+      /** letters, digits, '.', '_', '-' */
+      vm_id: string;
+      /** letters, digits, '.', '_', '-' */
+      command_id: string;
+    };
+    answer: Uint8Array;
+  };
   "DELETE /api/v1/vms/{vm_id}/identity": {
     path: {
       /** letters, digits, '.', '_', '-' */

@@ -15,5 +15,6 @@ export {
 } from "./log.ts";
 export { nearest } from "./nearest.ts";
 export { hideValue, REDACTED, redact, redactText } from "./redact.ts";
+export { packTar, type TarFile, unpackTar } from "./tar.ts";
 export { uuid7 } from "./uuid7.ts";
 export { waitFor } from "./wait-for.ts";

@@ -32,6 +32,8 @@ export interface LogSettings {
   write?: (line: string) => void;
   /** Instead of standard output. */
   stream?: LineStream;
+  /** Sees each line, too; it must not wait. */
+  keep?: (line: string) => void;
 }
 
 export function createLog(settings: LogSettings): Log {
@@ -50,10 +52,13 @@ export function createLog(settings: LogSettings): Log {
     writer.write(line);
   };
   const write = settings.write ?? toStream;
+  const { keep } = settings;
   const make = (bound: LogFields): Log => {
     const at = (level: LogLevel) => (fields: LogFields, sentence: string) => {
       if (logLevels.indexOf(level) < shared.level) return;
-      write(render(level, { ...bound, ...shared.correlation, ...fields }, sentence));
+      const line = render(level, { ...bound, ...shared.correlation, ...fields }, sentence);
+      keep?.(line);
+      write(line);
     };
     return {
       debug: at("debug"),

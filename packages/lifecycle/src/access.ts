@@ -33,6 +33,9 @@ export const accessTable = {
   "vm.grant": agentsOnly,
   /** A new token for an old one, with proof of the key. */
   "vm.renew": { ...agentsOnly, agents: "no" },
+  /** Brings the bundle that the VM was asked for; others read or take it away. */
+  "diagnostics.write": agentsOnly,
+  "diagnostics.read": whoOperates,
   "vm.read": whoReads,
   "vm.command": whoOperates,
   /** Ends a VM's identity: its token is good for nothing from then on. */

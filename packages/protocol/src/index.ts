@@ -1,3 +1,4 @@
+export * from "./diagnostics.ts";
 export * from "./event-data.ts";
 export { ID_PATTERN, isId, isKind, KIND_PATTERN } from "./ids.ts";
 export * from "./json.ts";

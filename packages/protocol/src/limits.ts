@@ -21,6 +21,12 @@ export const limits = {
   /** Ids that an agent remembers, so that a command acts once. */
   commandJournalMax: 1_000,
   commandsPendingPerVmMax: 100,
+  /** A bundle of diagnostics, compressed: one HTTP body. */
+  diagnosticsBytesMax: 1024 * 1024,
+  /** Less would hold little more than its own manifest. */
+  diagnosticsBytesMin: 16 * 1024,
+  /** How long an agent goes on trying to bring one; the controller waits for the result a little longer. */
+  diagnosticsWithinMs: 10 * 60_000,
   outboxEventsMax: 20_000,
   outboxBytesMax: 64 * 1024 * 1024,
 } as const;
@@ -40,6 +46,7 @@ export function assertLimits(): void {
     limits.commandJournalMax >= limits.commandsPendingPerVmMax * 2,
     "the journal outlives what is pending",
   );
+  must(limits.diagnosticsBytesMax <= limits.messageBytesMax, "a bundle of diagnostics fits in one message");
   must(limits.commandWaitMsMax < 30_000, "a held request ends before proxies cut it");
   if (problems.length > 0) throw new Error(`limits contradict each other: ${problems.join("; ")}`);
 }

@@ -62,6 +62,7 @@ export const commandTypes = [
   "shutdown",
   "update_config",
   "set_log_level",
+  "collect_diagnostics",
 ] as const;
 export type CommandType = (typeof commandTypes)[number];
 

@@ -6,6 +6,7 @@ import {
   agentMessageToJson,
   assertLimits,
   type ControllerMessage,
+  commandTypes,
   controllerMessageFromJson,
   controllerMessageToJson,
   type JsonObject,
@@ -126,11 +127,21 @@ const agentMessage: fc.Arbitrary<AgentMessage> = fc.oneof(
     {},
   ),
 );
+const diagnosticsOrder: fc.Arbitrary<JsonObject> = optional<{ reason?: string; max_bytes?: number }>(
+  {},
+  { reason: text, max_bytes: fc.integer({ min: 16 * 1024, max: 1024 * 1024 }) },
+) as fc.Arbitrary<JsonObject>;
 const controllerMessage: fc.Arbitrary<ControllerMessage> = fc.oneof(
   fc.record({
     kind: fc.constant("command" as const),
     command: optional<(ControllerMessage & { kind: "command" })["command"]>(
-      { id: text, type: text, parameters: json, createdAtMs: ms, attempt: fc.integer({ min: 1, max: 99 }) },
+      {
+        id: text,
+        type: fc.oneof(text, fc.constantFrom(...commandTypes)),
+        parameters: fc.oneof(json, diagnosticsOrder),
+        createdAtMs: ms,
+        attempt: fc.integer({ min: 1, max: 99 }),
+      },
       { expiresAtMs: ms },
     ),
   }),

@@ -11,10 +11,12 @@ import { keyVerbs } from "./keys.ts";
 import { loginVerb } from "./login.ts";
 import { topVerb } from "./top.ts";
 import { vmVerbs } from "./vm.ts";
+import { vmDiagnosticsVerbs } from "./vm-diagnostics.ts";
 
 export const verbs: readonly Verb[] = [
   loginVerb,
   ...vmVerbs,
+  ...vmDiagnosticsVerbs,
   topVerb,
   feedVerb,
   ...commandVerbs,

@@ -17,6 +17,7 @@ export const resultWithinMs: Record<CommandType, number> = {
   shutdown: 6 * DAY,
   update_config: 5 * MINUTE,
   set_log_level: 5 * MINUTE,
+  collect_diagnostics: limits.diagnosticsWithinMs + 5 * MINUTE,
 };
 
 export function expireCommands({ unit, vm, nowMs, rules }: FlowContext): void {

@@ -1,6 +1,6 @@
 import { uuid7 } from "@mig/kit";
 import { isTerminal, MigError, supersedingTypes } from "@mig/lifecycle";
-import { type CommandType, isCommandType, type JsonObject, limits } from "@mig/protocol";
+import { type CommandType, commandTypes, isCommandType, type JsonObject, limits } from "@mig/protocol";
 import type { FlowContext } from "../context.ts";
 import type { CommandRow } from "../store/rows.ts";
 import { move } from "./move.ts";
@@ -75,6 +75,6 @@ export function commandTypeOf(text: string): CommandType {
   if (isCommandType(text)) return text;
   throw new MigError(
     "refused",
-    `there is no command "${text.slice(0, 64)}"; the commands are register_runner, drain, shutdown, update_config, set_log_level`,
+    `there is no command "${text.slice(0, 64)}"; the commands are ${commandTypes.join(", ")}`,
   );
 }

@@ -45,6 +45,17 @@ export function renderSettings(
   );
 }
 
+/** The settings in force, secrets hidden as in `miglet config`. */
+export function showValues(settings: Settings): JsonObject {
+  return Object.fromEntries(
+    settingKeys.map((key) => {
+      const { kind }: Spec<unknown> = settingsTable[key];
+      const value = settings[key];
+      return [key, value === undefined ? null : redactText(kind.show(value))];
+    }),
+  );
+}
+
 export interface Checkup {
   readonly problems: readonly SettingProblem[];
   readonly warnings: readonly string[];

@@ -2,6 +2,7 @@ import type { Command, JsonObject } from "@mig/protocol";
 import type { Verdict } from "../shutdown/drain.ts";
 import { carried, errorData, finish, go, lookForGrant, settle, stay, type Was } from "./steps.ts";
 import type {
+  Always,
   Draining,
   Effect,
   Idle,
@@ -133,8 +134,9 @@ export function exitNow(state: State, exitCode: number): Step {
   const owed = state.at === "draining" || state.at === "shutting_down" ? state.owed : [];
   const message = "The agent was stopped by force.";
   return go(
-    { ...carried(state), at: "shutting_down", phase: "over", reason: "signal", exitCode, owed: [] },
+    { ...carriedOut(state), at: "shutting_down", phase: "over", reason: "signal", exitCode, owed: [] },
     ...breakOff(state),
+    ...stopCollecting(state),
     ...owed.flatMap(({ id }) => finish(id, { success: false, message })),
     { do: "kill_runner" },
     { do: "exit", code: exitCode },
@@ -170,8 +172,9 @@ export function lastWords(
       ? settle(state.owed, wasBusy(state.job !== undefined), { forced: true })
       : [];
   return go(
-    { ...carried(state), at: "shutting_down", phase: "last_words", reason, exitCode, owed: [] },
+    { ...carriedOut(state), at: "shutting_down", phase: "last_words", reason, exitCode, owed: [] },
     ...owed,
+    ...stopCollecting(state),
     ...effects,
     { do: "remember", change: { runner: undefined, job: undefined, ending: { reason, exitCode } } },
     { do: "last_words", reason, exitCode },
@@ -194,6 +197,18 @@ function owedBy({ by }: Wish): Owed[] {
 
 function receive({ by }: Wish): Effect[] {
   return by === undefined ? [] : [{ do: "receive", command: by.command }];
+}
+
+/** Nothing is collected after the last words: what is under way gets its one result before them. */
+function stopCollecting({ collecting }: State): Effect[] {
+  if (collecting === undefined) return [];
+  const message = "The VM came to its end before the bundle was brought.";
+  return [{ do: "stop_collecting" }, ...finish(collecting, { success: false, message })];
+}
+
+function carriedOut(state: State): Always {
+  const { collecting: _ended, ...rest } = carried(state);
+  return rest;
 }
 
 /** A registration that is under way is given up; its command must still get its one result. */

@@ -1,5 +1,5 @@
 import type { LogLevel } from "@mig/kit";
-import { type Command, type JsonObject, maybe } from "@mig/protocol";
+import { type Command, type DiagnosticsOrder, type JsonObject, maybe } from "@mig/protocol";
 import { endAfterJob, forceEnd, type Wish } from "./endings.ts";
 import { type ConfigChange, type Deadline, type RegistrationOrder, readOrder } from "./read-order.ts";
 import { carried, finish, go, stay } from "./steps.ts";
@@ -27,6 +27,8 @@ export function obey(state: State, command: Command): Step {
       return setLevel(state, command, order);
     case "update_config":
       return change(state, command, order.change);
+    case "collect_diagnostics":
+      return collect(state, command, order.wanted);
   }
 }
 
@@ -111,6 +113,22 @@ function change(state: State, command: Command, wanted: ConfigChange): Step {
     after: describe(wanted, rules),
   };
   return stay({ ...state, rules }, ...effects, ...finish(command.id, { success: true, result }));
+}
+
+/**
+ * Beside whatever else goes on, in every state but the very last moments: the VM that hangs is the one that is asked. One
+ * at a time; `collected` brings the outcome.
+ */
+function collect(state: State, command: Command, wanted: DiagnosticsOrder): Step {
+  if (state.collecting !== undefined)
+    return refuse(state, command, `Diagnostics are being collected already, by command ${state.collecting}.`);
+  if (state.at === "shutting_down" && state.phase !== "stopping")
+    return refuse(state, command, "The VM says its last words; nothing can be brought any more.");
+  return stay(
+    { ...state, collecting: command.id },
+    { do: "receive", command },
+    { do: "collect", commandId: command.id, wanted },
+  );
 }
 
 /** Under the names of the settings, in milliseconds. */

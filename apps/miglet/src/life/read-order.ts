@@ -2,10 +2,12 @@ import { isLogLevel, type LogLevel, parseDurationMs } from "@mig/kit";
 import {
   asObject,
   type Command,
+  type DiagnosticsOrder,
   isCommandType,
   type JsonObject,
   limits,
   maybe,
+  readDiagnosticsOrder,
   readText,
   readTexts,
 } from "@mig/protocol";
@@ -60,6 +62,7 @@ export type Order =
   /** `forMs`: then the level is again what it was. */
   | { readonly type: "set_log_level"; readonly level: LogLevel; readonly forMs?: number }
   | { readonly type: "update_config"; readonly change: ConfigChange }
+  | { readonly type: "collect_diagnostics"; readonly wanted: DiagnosticsOrder }
   | Unreadable;
 
 /** What a grant leaves open. */
@@ -96,6 +99,10 @@ export function readOrder(command: Command, defaults: RegistrationDefaults): Ord
     }
     case "update_config":
       return readChange(parameters);
+    case "collect_diagnostics": {
+      const wanted = readDiagnosticsOrder(parameters);
+      return typeof wanted === "string" ? unreadable(wanted) : { type, wanted };
+    }
   }
 }
 

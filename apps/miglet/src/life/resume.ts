@@ -103,6 +103,7 @@ function attemptCut(none: Waiting): Step {
 }
 
 const interruptedMessage = "The agent was restarted while it registered the runner.";
+const cutCollecting = "The agent was restarted while it collected diagnostics; order them again.";
 const resumedEnd = { reason: "resumed_on_its_way_out", exitCode: 0 };
 
 function withRunner(
@@ -132,8 +133,8 @@ function withRunner(
     );
   }
   const state = asBefore(found, runner, rules);
-  const answers = found.interrupted.flatMap(({ id }) => {
-    if (id !== runner.commandId) return finish(id, { success: false, message: interruptedMessage });
+  const answers = found.interrupted.flatMap(({ id, type }) => {
+    if (id !== runner.commandId) return giveUp([{ id, type }], interruptedMessage);
     if (state.at === "registering_runner") return [];
     return finish(id, { success: true, result: { runner_name: runner.identity.name } });
   });
@@ -161,5 +162,6 @@ function asBefore(found: Found, runner: FoundRunner, rules: Rules): Registering 
 }
 
 function giveUp(interrupted: Found["interrupted"], message: string): Effect[] {
-  return interrupted.flatMap(({ id }) => finish(id, { success: false, message }));
+  const why = (type: string): string => (type === "collect_diagnostics" ? cutCollecting : message);
+  return interrupted.flatMap(({ id, type }) => finish(id, { success: false, message: why(type) }));
 }

@@ -13,13 +13,21 @@ export function go(state: State, ...effects: Effect[]): Step {
 }
 
 /** What every state carries over into the next one. */
-export function carried({ rules, failedRegistrations, linked, usedGrant, grantFault }: State): Always {
+export function carried({
+  rules,
+  failedRegistrations,
+  linked,
+  usedGrant,
+  grantFault,
+  collecting,
+}: State): Always {
   return {
     rules,
     failedRegistrations,
     linked,
     ...maybe("usedGrant", usedGrant),
     ...maybe("grantFault", grantFault),
+    ...maybe("collecting", collecting),
   };
 }
 

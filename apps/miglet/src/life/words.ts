@@ -1,5 +1,12 @@
 import type { AgentState, ErrorCode } from "@mig/lifecycle";
-import type { Command, EventType, JobData, JsonObject, PreemptionData } from "@mig/protocol";
+import type {
+  Command,
+  DiagnosticsOrder,
+  EventType,
+  JobData,
+  JsonObject,
+  PreemptionData,
+} from "@mig/protocol";
 import type { GrantNews } from "../boot/read-grant.ts";
 import type { Refusal } from "../link/link.ts";
 import type { MemoryChange, RunnerRecord } from "../memory/state-file.ts";
@@ -58,6 +65,8 @@ export interface Always {
   readonly usedGrant?: string;
   /** What was told to be wrong with the one that is there; it is told once. */
   readonly grantFault?: string;
+  /** The command by which diagnostics are being collected and brought. */
+  readonly collecting?: string;
 }
 
 /** A command that was received and whose result is due when the runner is gone. */
@@ -218,6 +227,8 @@ export type Input =
     }
   /** The cloud will take the machine away. */
   | { readonly on: "preempted"; readonly notice: PreemptionData }
+  /** The controller has the bundle, or will never have it. */
+  | { readonly on: "collected"; readonly commandId: string; readonly outcome: Outcome }
   | { readonly on: "flushed" }
   | { readonly on: "last_words_said" }
   | { readonly on: "signal"; readonly count: number; readonly exitCode: number }
@@ -251,6 +262,9 @@ export type Effect =
   | { readonly do: "cancel_timer"; readonly timer: Timer }
   /** The timer `force` or `overdue`, which also a process that comes after this one keeps. */
   | { readonly do: "set_deadline"; readonly afterMs: number; readonly action: "force" | "report" }
+  /** Begins; `collected` tells the outcome. */
+  | { readonly do: "collect"; readonly commandId: string; readonly wanted: DiagnosticsOrder }
+  | { readonly do: "stop_collecting" }
   | { readonly do: "beat" }
   | { readonly do: "set_log_level"; readonly level: LogLevel }
   | { readonly do: "set_heartbeat_interval"; readonly intervalMs: number }

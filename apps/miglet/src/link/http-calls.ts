@@ -17,6 +17,7 @@ import {
   readText,
   toJsonObject,
   type VmEvent,
+  writeContentDigest,
 } from "@mig/protocol";
 import type { ControllerClock } from "./controller-clock.ts";
 import { createHoldOff } from "./hold-off.ts";
@@ -51,6 +52,8 @@ export interface HttpCalls {
   requestNatsAccess(publicKey: string): Promise<JsonObject>;
   /** The grant's JSON, keys as on the wire. */
   requestRegistrationToken(body: JsonObject): Promise<JsonObject>;
+  /** Brings a gzipped bundle; resolves when the controller has stored it. `sha256` in hexadecimal. */
+  putDiagnostics(commandId: string, bytes: Buffer, sha256: string, signal: AbortSignal): Promise<void>;
   /** Asks the controller to have GitHub let this VM's runner go. */
   releaseRunner(): Promise<"removed" | "busy" | "unknown">;
   close(): void;
@@ -60,6 +63,9 @@ export interface HttpCalls {
 const pollSlackMsMax = 5_000;
 /** A heartbeat costs the controller next to nothing, and a VM that is silent for two minutes is written off. */
 const heartbeatHoldMsMax = 30_000;
+
+/** A megabyte over a bad line; the controller waits for a whole request for no longer. */
+const bundleMs = 30_000;
 
 /** GitHub is asked meanwhile. A drain that waits for longer goes by what the agent sees itself. */
 const releaseMs = 10_000;
@@ -134,6 +140,13 @@ export function createHttpCalls(settings: HttpCallSettings): HttpCalls {
     },
     async requestRegistrationToken(body) {
       return toJsonObject(await post("registration", "/registration-token", body));
+    },
+    async putDiagnostics(commandId, bytes, sha256, signal) {
+      const content = { bytes, type: "application/gzip", digest: writeContentDigest(sha256) };
+      const path = `${vm}/diagnostics/${pathSegment(commandId)}`;
+      await holdOff.run("diagnostics", () =>
+        client.call({ method: "PUT", path, content, timeoutMs: Math.max(timeoutMs, bundleMs), signal }),
+      );
     },
     async releaseRunner() {
       const call = { method: "POST", path: `${vm}/runner/release`, body: {}, timeoutMs: releaseMs } as const;

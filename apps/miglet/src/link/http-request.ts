@@ -18,10 +18,12 @@ export interface HttpClientSettings {
 }
 
 export interface HttpCall {
-  method: "GET" | "POST";
+  method: "GET" | "POST" | "PUT";
   /** Below the endpoint, with a leading slash; already escaped. */
   path: string;
   body?: unknown;
+  /** Sent as it is, in place of a JSON body. */
+  content?: { readonly bytes: Buffer; readonly type: string; readonly digest: string };
   /** From connecting to the last byte, redirects included. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
@@ -53,8 +55,9 @@ export function createHttpClient(settings: HttpClientSettings): HttpClient {
   const exchange = async (call: HttpCall, url: URL, leftMs: number): Promise<HttpAnswer> => {
     const token = await bearer?.();
     const material = isTls ? { ...(await tls?.()), ...tlsRules } : {};
-    const payload = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
-    const { signal } = call;
+    const { signal, content } = call;
+    const payload =
+      content?.bytes ?? (call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body)));
     return new Promise<HttpAnswer>((resolve, reject) => {
       let hasBegun = false;
       let wasKept = false;
@@ -68,7 +71,8 @@ export function createHttpClient(settings: HttpClientSettings): HttpClient {
           accept: "application/json",
           ...(payload === undefined
             ? {}
-            : { "content-type": "application/json", "content-length": payload.length }),
+            : { "content-type": content?.type ?? "application/json", "content-length": payload.length }),
+          ...(content === undefined ? {} : { "content-digest": content.digest }),
           ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         },
       });

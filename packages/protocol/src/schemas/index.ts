@@ -35,6 +35,7 @@ export {
   ReleaseAnswer,
   StreamQuery,
 } from "./agent.ts";
+export { DiagnosticsList, DiagnosticsStored, GzipContent } from "./diagnostics.ts";
 export { FeedItem, FeedQuery } from "./feed.ts";
 export {
   FleetBody,

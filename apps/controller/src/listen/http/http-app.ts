@@ -4,6 +4,7 @@ import swagger from "@fastify/swagger";
 import { type Log, pause, uuid7 } from "@mig/kit";
 import { limits, PRODUCT_VERSION } from "@mig/protocol";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import type { DiagnosticsDesk } from "../../diagnostics/diagnostics-desk.ts";
 import type { Feed } from "../../feed/feed.ts";
 import type { FleetParts } from "../../fleet/parts.ts";
 import type { DirectoryDesk } from "../../github/directory-desk.ts";
@@ -31,6 +32,7 @@ import { records } from "./api/v1/records.ts";
 import { runners } from "./api/v1/runners.ts";
 import { commandStream } from "./api/v1/vms/command-stream.ts";
 import { commands } from "./api/v1/vms/commands.ts";
+import { vmDiagnostics } from "./api/v1/vms/diagnostics.ts";
 import { events } from "./api/v1/vms/events.ts";
 import { heartbeat } from "./api/v1/vms/heartbeat.ts";
 import { nats } from "./api/v1/vms/nats.ts";
@@ -52,6 +54,7 @@ export interface HttpDesk extends Desk {
   readonly access?: Access;
   readonly fleet?: FleetParts;
   readonly feed?: { readonly feed: Feed; readonly limits: FeedLimits };
+  readonly diagnostics?: DiagnosticsDesk;
 }
 
 /** What a route may touch. */
@@ -204,6 +207,7 @@ export async function createHttpApp(parts: HttpParts): Promise<HttpApp> {
   commands(routes, parts);
   commandStream(routes, parts);
   nats(routes, parts);
+  vmDiagnostics(routes, parts);
   vms(routes, parts);
   githubApps(routes, parts);
   orgs(routes, parts);

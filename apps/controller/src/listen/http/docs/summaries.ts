@@ -32,6 +32,12 @@ export const summaries: Readonly<Record<string, string>> = {
   "POST /api/v1/fleet/commands/{id}/pause": "Sends to no more VMs until it is resumed.",
   "POST /api/v1/fleet/commands/{id}/resume": "Goes on with an order that was paused.",
   "POST /api/v1/fleet/commands/{id}/cancel": "Ends an order; what has begun goes on.",
+  "GET /api/v1/fleet/commands/{id}/targets": "Every VM of an order, with its command and what came of it.",
+  "GET /api/v1/feed": "What changes, as it does, as server-sent events; goes on where it was.",
+  "PUT /api/v1/vms/{vm_id}/diagnostics/{command_id}":
+    "An agent brings the bundle that it was told to collect.",
+  "GET /api/v1/vms/{vm_id}/diagnostics": "The bundles of a VM that are kept.",
+  "GET /api/v1/vms/{vm_id}/diagnostics/{command_id}": "One bundle, as a gzipped tar.",
   "GET /api/v1/events": "What VMs have told, newest first.",
   "GET /api/v1/heartbeats": "How one VM was, newest first.",
   "GET /api/v1/runners": "What GitHub lists beside what is known here, with a verdict each.",
