@@ -47,7 +47,8 @@ it("has every operation, with an anchor of its own that the list leads to", () =
 it("every sentence belongs to an operation of a controller that has everything, and every operation has one", () => {
   const found = new Set(placesOf(document).map(({ method, path }) => `${method} ${path}`));
   expect(Object.keys(summaries).filter((name) => !found.has(name))).toEqual([]);
-  expect([...found].filter((name) => summaries[name] === undefined)).toEqual([]);
+  const bare = [...found].filter((name) => !name.startsWith("HEAD ") && summaries[name] === undefined);
+  expect(bare).toEqual([]);
   expect(page).toContain(escapeHtml("Takes a command back that no VM has yet."));
 });
 

@@ -1,5 +1,6 @@
 import { type FeedNews, type FeedQuery, followFeed, ApiError as RefusedError } from "@mig/api-client";
 import { ApiError } from "../api.ts";
+import { jsonText } from "../json-text.ts";
 import { type Asked, apiVerb } from "../options.ts";
 import { printable } from "../table.ts";
 import { exitCodes, UsageError } from "../verb.ts";
@@ -31,7 +32,7 @@ export const feedVerb = apiVerb({
       if (news.kind === "item")
         io.out(
           has("json")
-            ? `${JSON.stringify({ ...news.item, cursor: news.cursor })}\n`
+            ? `${jsonText({ ...news.item, cursor: news.cursor })}\n`
             : fold(lineOf(news.item), io.width),
         );
       else tellTrouble(asked, news);
@@ -72,7 +73,7 @@ export function tellTrouble({ io, has }: Asked, news: FeedNews): void {
     news.kind === "gap" ? news.message : `${news.reason}; again in ${(news.waitMs / 1000).toFixed(1)} s`;
   io.out(
     has("json")
-      ? `${JSON.stringify({ type, message, cursor })}\n`
+      ? `${jsonText({ type, message, cursor })}\n`
       : fold(`-- ${type === "gap" ? "missed some" : "connection lost"}: ${printable(message)}`, io.width),
   );
 }

@@ -3,6 +3,7 @@ import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
 import { openApi } from "../api.ts";
 import { type Credential, tokenSourceOf } from "../credential.ts";
+import { jsonText } from "../json-text.ts";
 import { linesOf, parse } from "../options.ts";
 import { readProfiles, writeProfiles } from "../profiles.ts";
 import { exitCodes, UsageError, type Verb } from "../verb.ts";
@@ -47,7 +48,7 @@ ${linesOf(told)}      Exit codes: 0 done, 1 the key was refused, 2 the command l
     const profiles = await readProfiles();
     profiles.all[name] = { url, credential };
     const path = await writeProfiles({ ...profiles, current: name });
-    if (values["json"] === true) io.out(`${JSON.stringify({ profile: name, url, path })}\n`);
+    if (values["json"] === true) io.out(`${jsonText({ profile: name, url, path })}\n`);
     else io.out(`Logged in to ${url}; kept as profile "${name}" in ${path}\n`);
     return exitCodes.done;
   },

@@ -1,4 +1,5 @@
 import { readText, type Unknown } from "@mig/protocol";
+import { jsonText } from "../json-text.ts";
 import { type Asked, apiVerb } from "../options.ts";
 import { inPath, pathOf } from "../pages.ts";
 import { exitCodes } from "../verb.ts";
@@ -28,7 +29,7 @@ export const vmWatchVerb = apiVerb({
       if (isFirst || news.kind === "gap") end = endOf(await tellNow(asked));
       if (news.kind === "item") {
         const { item, cursor } = news;
-        io.out(has("json") ? `${JSON.stringify({ ...item, cursor })}\n` : fold(lineOf(item), io.width));
+        io.out(has("json") ? `${jsonText({ ...item, cursor })}\n` : fold(lineOf(item), io.width));
         if (item.type === "vm") end = endOf(item.vm.state);
       }
       if (end !== undefined) return end;
@@ -40,7 +41,7 @@ export const vmWatchVerb = apiVerb({
 /** Answers the VM's state. */
 async function tellNow({ api, io, words, has }: Asked): Promise<string> {
   const vm: Unknown = await api.call("GET", pathOf(`vms/${inPath(words[0])}`));
-  io.out(has("json") ? `${JSON.stringify({ type: "now", now: vm })}\n` : fold(lineOfVm(vm), io.width));
+  io.out(has("json") ? `${jsonText({ type: "now", now: vm })}\n` : fold(lineOfVm(vm), io.width));
   return readText(vm, "state") ?? "";
 }
 
