@@ -5,9 +5,11 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
  * fresh clone vitest knows no durations and goes by size, and these are small files that wait for processes.
  */
 const slow = [
+  "tests/conformance/conformance.test.ts",
+  "tests/conformance/conformance-on-server.test.ts",
+  "apps/controller/tests/feed-cutover.test.ts",
   "apps/controller/tests/grants.test.ts",
   "tests/limits.test.ts",
-  "tests/conformance/conformance.test.ts",
   "tests/conformance/conformance-on-server.test.ts",
   "tests/deploy-systemd.test.ts",
   "tests/robustness/kill-in-each-state.test.ts",
@@ -25,6 +27,9 @@ const slow = [
   "tests/orders.test.ts",
   "tests/join.test.ts",
   "tests/robustness/disk-full.test.ts",
+  "apps/cli/tests/terminal.test.ts",
+  "tests/collect-diagnostics.test.ts",
+  "tests/robustness/fleet-kill.test.ts",
   "tests/story.test.ts",
 ];
 
