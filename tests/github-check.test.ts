@@ -234,9 +234,9 @@ describe("migctl github check, the command line", () => {
   it.each([
     [["github", "check", "--help"], 0, "Exit codes: 0 all well"],
     [["--help"], 0, "migctl github check"],
-    [["github"], 2, 'there is "github check"'],
+    [["github"], 2, 'There is "github check"'],
     [["github", "chekc"], 2, "there is no command"],
-    [["github", "check", "--ap", "x"], 2, "Unknown option"],
+    [["github", "check", "--ap", "x"], 2, "there is no option --ap"],
     [["github", "check", "more"], 2, "Unexpected argument"],
     [["github", "check", "--url", "nowhere"], 2, "--url takes"],
     [["github", "check", "--url", "http://me:secret@127.0.0.1:1"], 2, "must not hold credentials"],

@@ -57,7 +57,7 @@ export function tellStory(options: () => HouseOptions | Promise<HouseOptions> = 
     await house.github.queueJob({
       displayName: "build (linux)",
       repository: "acme/app",
-      overrides: { durationMs: 2_500 },
+      overrides: { durationMs: 5_000 },
     });
     await house.controller.says("a job started");
     const running = await house.until("vm-story", "state", "running");

@@ -5,12 +5,13 @@ import { describe } from "vitest";
 import { openStore, type Store } from "../src/store/open-store.ts";
 import { furnish } from "./pglite-template.ts";
 import { answersHere, newServerDatabase, onServer } from "./server-database.ts";
+import { serverTemplate } from "./server-template.ts";
 
 /** Which databases the store's tests run on. */
 export interface Engine {
   name: string;
   available: boolean;
-  /** A new, empty database. */
+  /** A new database with all tables and no rows. */
   create(): Promise<{ open(): Promise<Store>; drop(): Promise<void>; url?: string }>;
 }
 
@@ -28,7 +29,7 @@ const server: Engine = {
   name: "PostgreSQL server",
   available: await answersHere(),
   async create() {
-    const { name, url } = await newServerDatabase();
+    const { name, url } = await newServerDatabase(await serverTemplate());
     return {
       open: () => openStore({ dataDir: "", databaseUrl: url }),
       drop: () => onServer(`drop database ${name} with (force)`),

@@ -264,5 +264,5 @@ test("one client cannot take every connection for ever", async () => {
 test("nothing of all this became a file outside a VM's directory", async () => {
   const inside = await readdir(mig.dataDir).catch(() => []);
   expect(inside.filter((name) => name !== "vm-1")).toEqual([]);
-  expect((await readdir(`${mig.dataDir}/..`)).sort()).toEqual(["data", "store"]);
+  expect((await readdir(`${mig.dataDir}/..`)).filter((name) => name !== "store")).toEqual(["data"]);
 });

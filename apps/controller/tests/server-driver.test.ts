@@ -36,6 +36,21 @@ describeOnEngines("statements that nobody waits for", (engine) => {
       expect(await ids(store)).toEqual([1, 2, 3]);
     }));
 
+  // A driver of our own forgot it: pauses were not kept, and secrets were not counted.
+  test("and those that somebody waits for tell how many rows they changed", () =>
+    withStore((store) =>
+      store.transact(async (tx) => {
+        const insert = sql`insert into things select generate_series(1, 3)`;
+        const counts = [
+          insert,
+          sql`update things set id = id + ${10}`,
+          sql`delete from things where id > ${11}`,
+        ];
+        for (const [n, statement] of counts.entries())
+          expect((await statement.execute(tx)).numAffectedRows).toBe([3n, 3n, 2n][n]);
+      }),
+    ));
+
   test("fail the whole transaction with their own error, whatever comes after them", () =>
     withStore(async (store) => {
       const refused = (error: unknown): unknown => (error as { cause?: { code?: string } }).cause?.code;

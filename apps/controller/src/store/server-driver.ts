@@ -117,8 +117,12 @@ class ServerConnection implements DatabaseConnection {
       this.sendAhead(query);
       return { rows: [] };
     }
-    const { rows } = await this.#send(query);
-    return { rows: (rows ?? []) as R[] };
+    const { command, rowCount, rows } = await this.#send(query);
+    const isChange = /^(?:INSERT|UPDATE|DELETE|MERGE)$/.test(command);
+    return {
+      rows: (rows ?? []) as R[],
+      ...(isChange ? { numAffectedRows: BigInt(rowCount ?? 0) } : {}),
+    };
   }
 
   // biome-ignore lint/correctness/useYield: it has nothing to yield
