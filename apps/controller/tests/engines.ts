@@ -51,10 +51,16 @@ export function describeOnEngines(what: string, tests: (engine: Engine) => void)
   }
 }
 
-/** For what says little about databases and takes long: the server, or PGlite where there is none. */
+/**
+ * For what says little about databases and takes long: the server, or PGlite where there is none. The statements are
+ * the same, and PGlite is PostgreSQL; with MIG_TEST_ALL_ENGINES=1 both are tried (`npm run test:engines`).
+ */
 export function describeOnOneEngine(what: string, tests: (engine: Engine) => void): void {
-  const engine = server.available ? server : pglite;
-  describe(`${what} on ${engine.name}`, () => tests(engine));
+  if (process.env["MIG_TEST_ALL_ENGINES"] === "1") describeOnEngines(what, tests);
+  else {
+    const engine = server.available ? server : pglite;
+    describe(`${what} on ${engine.name}`, () => tests(engine));
+  }
 }
 
 /** For what only a server has: several processes on one database. */

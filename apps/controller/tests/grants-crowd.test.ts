@@ -9,7 +9,7 @@ import type { Pool } from "../src/github/grant-source.ts";
 import { type OpenGrants, openGrants } from "../src/runner/open-grants.ts";
 import { createSealer } from "../src/runner/seal.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { describeOnEngines } from "./engines.ts";
+import { describeOnOneEngine } from "./engines.ts";
 
 /** Everybody at once, as after an outage: in short calls, each told when to come back, and coming back then. */
 const key = createAppKey();
@@ -17,7 +17,7 @@ const perMinute = 3_000;
 /** A few that are on their way are not yet a faster pace. */
 const burstMax = 16;
 
-describeOnEngines("a crowd that wants grants", (engine) => {
+describeOnOneEngine("a crowd that wants grants", (engine) => {
   // Replicas share a server; PGlite has one process, and takes much longer to say the same.
   const test = it.skipIf(engine.name === "PGlite");
   const replicas = 2;

@@ -10,7 +10,7 @@ import { etaOf, type PaceView } from "../src/github/pace-eta.ts";
 import { type OpenGrants, openGrants } from "../src/runner/open-grants.ts";
 import { createSealer } from "../src/runner/seal.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { describeOnEngines } from "./engines.ts";
+import { describeOnOneEngine } from "./engines.ts";
 
 /** How true the time is that a waiting VM is told: within 20 %, or within a second. */
 const isTrue = (toldMs: number, realMs: number): boolean =>
@@ -52,7 +52,7 @@ describe("the time until a turn", () => {
   }
 });
 
-describeOnEngines("the time that waiting VMs are told", (engine) => {
+describeOnOneEngine("the time that waiting VMs are told", (engine) => {
   const key = createAppKey();
   const sealer = createSealer(randomBytes(32));
   const perMinute = 1_200;

@@ -7,7 +7,7 @@ import type { Pool } from "../src/github/grant-source.ts";
 import { type OpenGrants, openGrants } from "../src/runner/open-grants.ts";
 import { createSealer } from "../src/runner/seal.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { describeOnEngines } from "./engines.ts";
+import { describeOnOneEngine } from "./engines.ts";
 
 /** The App's key is changed, and clocks differ, while grants are made. Each stand-in takes one key: its own. */
 const oldPair = createAppKey();
@@ -17,7 +17,7 @@ const newKey = readAppKey(newPair.privateKeyPem);
 const holdMs = 20_000;
 const tokenMs = 3_600_000;
 
-describeOnEngines("grants while keys and clocks change", (engine) => {
+describeOnOneEngine("grants while keys and clocks change", (engine) => {
   // Nothing of this depends on the engine, and PGlite takes five seconds to begin each test.
   const test = it.skipIf(engine.name === "PGlite");
   let github: Github;

@@ -8,13 +8,13 @@ import type { GrantAsk, Pool } from "../src/github/grant-source.ts";
 import { type AppSpec, type OpenGrants, openGrants } from "../src/runner/open-grants.ts";
 import { createSealer } from "../src/runner/seal.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { describeOnEngines } from "./engines.ts";
+import { describeOnOneEngine } from "./engines.ts";
 
 /** Grants from a GitHub App: the line, the pace and the calls, against the stand-in, which checks as GitHub does. */
 const key = createAppKey();
 const sealer = createSealer(randomBytes(32));
 
-describeOnEngines("grants", (engine) => {
+describeOnOneEngine("grants", (engine) => {
   let github: Github;
   let database: Awaited<ReturnType<typeof engine.create>>;
   let store: Store;

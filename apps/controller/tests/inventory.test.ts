@@ -13,12 +13,12 @@ import { createSealer } from "../src/runner/seal.ts";
 import type { Store } from "../src/store/open-store.ts";
 import { type VmRow, vmsTable } from "../src/store/rows.ts";
 import { insertRows } from "../src/store/table.ts";
-import { describeOnEngines } from "./engines.ts";
+import { describeOnOneEngine } from "./engines.ts";
 
 /** GitHub's runners against ours: real grants, the stand-in's list, and what becomes of each. */
 const key = createAppKey();
 
-describeOnEngines("the runner inventory", (engine) => {
+describeOnOneEngine("the runner inventory", (engine) => {
   let github: Github;
   let database: Awaited<ReturnType<typeof engine.create>>;
   let store: Store;

@@ -13,7 +13,7 @@ import { countKeys, rewrapAll, type SealedTable } from "../src/secrets/rewrap.ts
 import { createSealer } from "../src/secrets/sealer.ts";
 import { SecretValue } from "../src/secrets/secret-value.ts";
 import type { Store } from "../src/store/open-store.ts";
-import { describeOnEngines, type Engine } from "./engines.ts";
+import { describeOnOneEngine, type Engine } from "./engines.ts";
 import { errorOf, makeDirectory } from "./secrets-lab.ts";
 
 const newKey = (): string => randomBytes(32).toString("hex");
@@ -34,7 +34,7 @@ interface Lab {
   put(secrets: Secrets, name: string, text: string): Promise<number>;
 }
 
-describeOnEngines("secrets in the database", (engine) => {
+describeOnOneEngine("secrets in the database", (engine) => {
   const after: (() => Promise<unknown>)[] = [];
   afterEach(async () => {
     while (after.length > 0) await after.pop()?.();
