@@ -115,12 +115,20 @@ describe.skipIf(machine === undefined)("under systemd (needs root, systemd, over
       const agent = await show("MainPID");
       // A step of the job: the runner's own processes are Node, which has its own mind about some signals.
       const processes = `/sys/fs/cgroup/miglet.slice/miglet-runner.slice/${scope}/cgroup.procs`;
-      const step = await waitFor("a step", () =>
-        shell(`for pid in $(cat ${processes}); do [ "$(cat /proc/$pid/comm)" != sleep ] || echo $pid; done`),
-      );
+      // A step can end between two looks: what it was is read in one.
+      const { status, mounts } = await waitFor("a step", async () => {
+        const pid = await shell(
+          `for pid in $(cat ${processes}); do [ "$(cat /proc/$pid/comm)" != sleep ] || echo $pid; done`,
+        );
+        if (!/^\d+$/.test(pid)) return undefined;
+        const [about, mounts] = [
+          await shell(`cat /proc/${pid}/status`),
+          await shell(`readlink /proc/${pid}/ns/mnt`),
+        ];
+        return about === "" || mounts === "" ? undefined : { status: about, mounts };
+      });
       expect(await shell(`grep 0:: /proc/${agent}/cgroup`)).toBe("0::/miglet.slice/miglet.service");
       expect(await shell(`cat ${processes}`)).not.toMatch(new RegExp(`^${agent}$`, "m"));
-      const status = await shell(`cat /proc/${step}/status`);
       const uid = await shell("id -u actions-runner");
       expect(status).toMatch(new RegExp(`^Uid:\\t${uid}\\t${uid}\\t${uid}\\t${uid}$`, "m"));
       expect(status).toMatch(/^NoNewPrivs:\t0$/m);
@@ -129,11 +137,11 @@ describe.skipIf(machine === undefined)("under systemd (needs root, systemd, over
       expect(status).toMatch(/^SigIgn:\t0+$/m);
       const bounding = (text: string) => /^CapBnd:\t(.*)$/m.exec(text)?.[1];
       expect(bounding(status)).toBe(bounding(await shell("cat /proc/1/status")));
-      expect(await shell(`readlink /proc/${step}/ns/mnt`)).toBe(await shell("readlink /proc/1/ns/mnt"));
+      expect(mounts).toBe(await shell("readlink /proc/1/ns/mnt"));
       await house.until("vm-cgroup", "state", "terminated");
       expect(await conclusionOf(id)).toBe("success");
       await waitFor("the power-off command", () => access(at("/run/powered-off")).then(() => true));
-      expect(await show("ActiveState")).toBe("inactive");
+      await waitFor("the end of the service", async () => (await show("ActiveState")) === "inactive");
       // It lived for longer than the watchdog waits.
       expect(await show("NRestarts")).toBe("0");
     });

@@ -113,6 +113,17 @@ describeOnOneEngine("grants while keys and clocks change", (engine) => {
     expect(alarms).toEqual(["github_key_refused"]);
   });
 
+  // A busy machine asked again only after GitHub's clock had been set right, and took the second 401 for the key's fault.
+  test("a clock that is set right while it is asked is no reason to blame the key", async () => {
+    keys = [newKey];
+    await begin(newPair.publicKeyPem, tokenMs);
+    await github.addFault({ path: "access_tokens", clockSkewMs: -600_000 });
+    await github.addFault({ path: "access_tokens", clockSkewMs: 0 });
+    expect((await take("vm")).jitConfig).toBeDefined();
+    expect(await refused()).toHaveLength(2);
+    expect(alarms).toEqual([]);
+  });
+
   const skews: [name: string, skewMs: number][] = [
     ["ten minutes ahead", 600_000],
     ["ten minutes behind", -600_000],
