@@ -4,34 +4,31 @@ import type { AddressInfo } from "node:net";
 import { waitFor } from "@mig/kit";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type IdentityLab, openIdentityLab } from "../../controller/tests/identity-lab.ts";
-import { call } from "../../controller/tests/open-test-listeners.ts";
 import { bin, openHome } from "./migctl-lab.ts";
+import { type AgentCall, joinVms } from "./vms-lab.ts";
 
 /** `migctl feed` and `migctl vm watch` against a whole controller, as a person has them: in a terminal, until Ctrl-C. */
 let lab: IdentityLab;
 let env: Record<string, string>;
-const tokens = new Map<string, string>();
+let agent: AgentCall;
 const stops: (() => Promise<void>)[] = [];
 const { run } = openHome();
 
 beforeAll(async () => {
   lab = await openIdentityLab({ atEnd: (stop) => void stops.push(stop) });
   env = { MIG_URL: lab.url, MIG_API_KEY: await lab.key({ role: "operator" }) };
-  for (const vmId of ["vm-1", "vm-2"]) {
-    tokens.set(vmId, (await lab.machine(vmId).join(await lab.joinToken())).body.access_token);
-    await agent(vmId, "vm_started");
-  }
+  agent = await joinVms(lab, ["vm-1", "vm-2"]);
+  for (const vmId of ["vm-1", "vm-2"]) await tell(vmId, "vm_started");
 });
 afterAll(async () => {
   for (const stop of stops) await stop();
 });
 
 let told = 0;
-async function agent(vmId: string, type: string): Promise<void> {
+async function tell(vmId: string, type: string): Promise<void> {
   told += 1;
   const json = { type, vm_id: vmId, event_id: `e-${told}`, timestamp: new Date().toISOString() };
-  const headers = { authorization: `Bearer ${tokens.get(vmId)}` };
-  expect((await call(`${lab.url}/api/v1/vms/${vmId}/events`, { json, headers })).status).toBe(200);
+  expect((await agent(vmId, "events", json)).status).toBe(200);
 }
 const order = (vmId: string) =>
   lab.api("POST", `vms/${vmId}/commands`, { type: "set_log_level", parameters: { level: "debug" } });
@@ -61,7 +58,7 @@ it("in a narrow terminal: each change folded, none cut, until Ctrl-C", async () 
   await feed.said("vm-1 initializing, online");
   const { id } = (await order("vm-1")).body;
   await feed.said("set_log_level is pending");
-  await agent("vm-1", "runner_registered");
+  await tell("vm-1", "runner_registered");
   await feed.said("initializing → idle");
   await feed.said("told runner_registered");
   await waitFor("the whole id", () => feed.out().replaceAll(/\s+/g, "").includes(id));
@@ -74,8 +71,8 @@ it("in a narrow terminal: each change folded, none cut, until Ctrl-C", async () 
 it("vm watch ends with 0 when the VM has ended, and with 1 where there is none", async () => {
   const watch = start(["vm", "watch", "vm-2", "--json"]);
   await watch.said('"now"');
-  await agent("vm-2", "vm_shutting_down");
-  await agent("vm-2", "vm_terminated");
+  await tell("vm-2", "vm_shutting_down");
+  await tell("vm-2", "vm_terminated");
   expect(await watch.ended()).toBe(0);
   const lines = watch
     .out()

@@ -3,39 +3,31 @@ import { stripVTControlCharacters } from "node:util";
 import { waitFor } from "@mig/kit";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type IdentityLab, openIdentityLab } from "../../controller/tests/identity-lab.ts";
-import { call } from "../../controller/tests/open-test-listeners.ts";
 import { bin, openHome } from "./migctl-lab.ts";
+import { type AgentCall, joinVms } from "./vms-lab.ts";
 
 /** `migctl fleet` against a whole controller; the VMs are a poll and an answer. */
 let lab: IdentityLab;
 let env: Record<string, string>;
-const tokens = new Map<string, string>();
+const vmIds = ["vm-1", "vm-2", "vm-3"];
+let agent: AgentCall;
 const stops: (() => Promise<void>)[] = [];
 const { run } = openHome();
 
 beforeAll(async () => {
   lab = await openIdentityLab({ atEnd: (stop) => void stops.push(stop) });
   env = { MIG_URL: lab.url, MIG_API_KEY: await lab.key({ role: "operator" }) };
-  for (const vmId of ["vm-1", "vm-2", "vm-3"]) {
-    const { access_token: token } = (await lab.machine(vmId).join(await lab.joinToken())).body;
-    tokens.set(vmId, token);
-    await agent(vmId, "heartbeat", {});
-  }
+  agent = await joinVms(lab, vmIds);
+  for (const vmId of vmIds) await agent(vmId, "heartbeat", {});
 });
 afterAll(async () => {
   for (const stop of stops) await stop();
 });
 
-const agent = (vmId: string, path: string, json?: object) =>
-  call(`${lab.url}/api/v1/vms/${vmId}/${path}`, {
-    headers: { authorization: `Bearer ${tokens.get(vmId)}` },
-    ...(json === undefined ? {} : { json }),
-  });
-
 /** Answers whatever the VMs are told, until `isOver`. */
 async function obey(isOver: () => boolean, fails: readonly string[] = []): Promise<void> {
   await waitFor("the order's end", async () => {
-    for (const vmId of tokens.keys())
+    for (const vmId of vmIds)
       for (const { id } of (await agent(vmId, "commands")).body.commands)
         await agent(vmId, `commands/${id}/ack`, {
           stage: "result",

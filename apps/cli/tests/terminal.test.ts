@@ -6,12 +6,12 @@ import { stripVTControlCharacters } from "node:util";
 import { waitFor } from "@mig/kit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type IdentityLab, openIdentityLab } from "../../controller/tests/identity-lab.ts";
-import { call } from "../../controller/tests/open-test-listeners.ts";
 import { displayWidth } from "../src/display-width.ts";
 import { helpOf, type Verb } from "../src/verb.ts";
 import { verbs } from "../src/verbs/all.ts";
 import { bin, openHome } from "./migctl-lab.ts";
 import { openTerminal, type Terminal } from "./terminal-lab.ts";
+import { type AgentCall, joinVms } from "./vms-lab.ts";
 
 /** Every verb of the table in a pseudo-terminal, against one controller whose data mean harm. */
 const dir = mkdtempSync(join(process.env["MIG_TEST_RUN_DIR"] ?? tmpdir(), "migctl-terminal-"));
@@ -24,7 +24,7 @@ const wideName = "日本語のとても長い名前です \u202eback\u202c 🚀�
 const longVm = `vm-${"0123456789-".repeat(9)}end`;
 let lab: IdentityLab;
 let env: Record<string, string>;
-const tokens = new Map<string, string>();
+let agent: AgentCall;
 const stops: (() => Promise<void>)[] = [];
 const widths = [40, 120] as const;
 /** What each width may use up. */
@@ -35,10 +35,9 @@ beforeAll(async () => {
   const key = await lab.key({ name: wideName, role: "admin" });
   writeFileSync(keyFile, key);
   env = { HOME: home, MIG_URL: lab.url, MIG_API_KEY: key };
-  for (const vmId of ["vm-1", "vm-2", longVm]) {
-    tokens.set(vmId, (await lab.machine(vmId).join(await lab.joinToken())).body.access_token);
-    await agent(vmId, "heartbeat", {});
-  }
+  const vmIds = ["vm-1", "vm-2", longVm];
+  agent = await joinVms(lab, vmIds);
+  for (const vmId of vmIds) await agent(vmId, "heartbeat", {});
   const event = { type: "error", message: hostile };
   expect((await agent("vm-1", "events", event)).status).toBe(200);
   for (const columns of widths) {
@@ -55,12 +54,6 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const stop of stops) await stop();
 });
-
-const agent = (vmId: string, path: string, json?: object) =>
-  call(`${lab.url}/api/v1/vms/${vmId}/${path}`, {
-    headers: { authorization: `Bearer ${tokens.get(vmId)}` },
-    ...(json === undefined ? {} : { json }),
-  });
 
 /** Answers all that vm-1 is told, until `isOver`. */
 async function obey(isOver: () => boolean, success = true): Promise<void> {
