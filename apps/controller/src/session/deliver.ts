@@ -35,8 +35,8 @@ export function createDeliver(parts: Parts): Deliver {
         move(command, "send", unit.nowMs);
         command.sessionEpoch = epoch;
         return { command: { ...command }, vm: { ...vm } };
-        // A delivery that the database forgets is made again; the agent does nothing twice.
       },
+      // A delivery that the database forgets is made again; the agent does nothing twice.
       { mayBeForgotten: true },
     );
     if (taken === undefined) return undefined;

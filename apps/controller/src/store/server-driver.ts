@@ -154,20 +154,24 @@ class ServerConnection implements DatabaseConnection {
     this.#client.release(this.#isSpoilt);
   }
 
-  /** The first error is the cause; after it the server refuses the rest only because the transaction has failed. */
+  /**
+   * The first error is the cause; after it the server refuses the rest only because the transaction has failed. All
+   * answers are waited for: whoever hears of an error finds a connection on which nothing is under way.
+   */
   async #send(query: CompiledQuery): Promise<pg.QueryResult> {
     const ahead = this.#ahead;
     this.#ahead = [];
     const stream = streamOf(this.#client);
     // One write instead of one a statement: each is a system call, and a packet.
     stream?.cork();
-    const answers = [...ahead, query].map((one) => this.#submit(one));
+    const before = ahead.map((one) => this.#submit(one));
+    const answer = this.#submit(query);
     stream?.uncork();
-    let last: pg.QueryResult | undefined;
-    for (const answer of answers) answer.catch(() => {});
-    for (const answer of answers) last = await answer;
-    if (last === undefined) throw new Error("nothing was sent");
-    return last;
+    const failed = (await Promise.allSettled([...before, answer])).find(
+      ({ status }) => status === "rejected",
+    );
+    if (failed?.status === "rejected") throw failed.reason;
+    return answer;
   }
 
   #submit({ sql, parameters }: CompiledQuery): Promise<pg.QueryResult> {

@@ -1,6 +1,5 @@
-import { redactText } from "@mig/kit";
+import { nearest, redactText } from "@mig/kit";
 import { joinMethodOf } from "./identity/join-method.ts";
-import { nearestOf } from "./nearest.ts";
 import { secret } from "./setting-kinds.ts";
 import {
   required,
@@ -150,8 +149,8 @@ export function isSecret(key: SettingKey): boolean {
 
 export function didYouMean(name: string, known: readonly string[], prefix = ""): string {
   // What is longer than any name by far is not a slip of a finger, and would take long to compare.
-  const nearest = name.length > 80 ? undefined : nearestOf(name, known);
-  return nearest === undefined ? "" : ` Did you mean ${prefix}${nearest}?`;
+  const meant = name.length > 80 ? undefined : nearest(name, known);
+  return meant === undefined ? "" : ` Did you mean ${prefix}${meant}?`;
 }
 
 /** Long or many-lined values are cut: whoever confuses two settings must not print a secret in full. */
