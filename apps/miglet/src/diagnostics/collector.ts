@@ -1,7 +1,6 @@
 import { type Log, retry } from "@mig/kit";
 import { type ErrorCode, MigError } from "@mig/lifecycle";
 import { type DiagnosticsOrder, limits, maybe } from "@mig/protocol";
-
 import type { HttpCalls } from "../link/http-calls.ts";
 import type { Outcome } from "../link/inbox.ts";
 import type { CollectSettings } from "./collect-bundle.ts";
